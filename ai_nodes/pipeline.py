@@ -1,0 +1,39 @@
+"""What a pipeline is: a named function from a study to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicom_services.domain.card import ModelCard
+from dicom_services.domain.findings import Code, Finding
+from dicom_services.domain.volume import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline opens no file, socket or clock and does not know DICOM.
+
+    Parameters
+    ----------
+    name, version : str
+        The version changes whenever the same input may give another result.
+    title : str
+        What a reader sees as the name of the result, at most 40 characters.
+    procedure : Code
+        The imaging procedure its report speaks of.
+    card : ModelCard
+        What its results say about the algorithm.
+    run : callable
+        Study and the rule's settings to findings; raises `InputError` for what does not fit.
+    warm : callable
+        Loads whatever the first job should not have to wait for.
+    """
+
+    name: str
+    version: str
+    title: str
+    procedure: Code
+    card: ModelCard
+    run: Callable[[Study, dict[str, float | int | str | bool]], tuple[Finding, ...]]
+    warm: Callable[[], None]

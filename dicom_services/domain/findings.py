@@ -1,0 +1,196 @@
+"""What a pipeline says about a study: the four findings, and the lesions a mask is made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_services.domain.geometry import Geometry
+from dicom_services.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept: value, coding scheme designator and meaning (DICOM PS3.3 table 8.8-1)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number about a site.
+
+    Parameters
+    ----------
+    what : Code
+        The quantity.
+    value : float
+        Finite.
+    unit : Code
+        UCUM.
+    site : Code
+        Anatomy it belongs to.
+    method : Code or None
+        How it was measured, where the quantity alone does not say.
+    tracking : str
+        Key of what is measured, stable from run to run; findings with the same key are one group.
+    derivation : str
+        One English sentence of ours that tells two values of the same quantity apart.
+
+    Raises
+    ------
+    InputError
+        `not_finite` when the value is NaN or infinite.
+    """
+
+    what: Code
+    value: float
+    unit: Code
+    site: Code
+    method: Code | None = None
+    tracking: str = ""
+    derivation: str = ""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise InputError("not_finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A coded statement about a site: a category, a warning, a presence.
+
+    Parameters
+    ----------
+    what : Code
+        The question, for example a category system.
+    value : Code
+        The answer.
+    site : Code or None
+    probability : float or None
+        0..1 where a model gives one.
+    tracking : str
+        As in `Measurement`.
+    """
+
+    what: Code
+    value: Code
+    site: Code | None = None
+    probability: float | None = None
+    tracking: str = ""
+
+    def __post_init__(self) -> None:
+        if self.probability is not None and not 0.0 <= self.probability <= 1.0:
+            raise InputError("probability")
+
+
+@dataclass(frozen=True, slots=True)
+class LesionSlice:
+    """One lesion in one slice: 8-connected pixels.
+
+    `k` is the slice index of the mask's geometry; `row` and `column` its centroid there;
+    `score` is area times weight, in Agatston units, before any spacing correction.
+    """
+
+    k: int
+    row: float
+    column: float
+    area_mm2: float
+    peak_hu: float
+    weight: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """Lesion slices that touch from slice to slice; what a reader includes, excludes or assigns.
+
+    Parameters
+    ----------
+    id : str
+        "L1", "L2", ... in the order of falling score.
+    tracking : str
+        Stable key, made of its place in the patient.
+    site : Code
+        Vessel, or the coronary arteries while unassigned.
+    center_mm : (x, y, z)
+        LPS.
+    volume_mm3, peak_hu, score : float
+        Over all its slices.
+    slices : tuple of LesionSlice
+    """
+
+    id: str
+    tracking: str
+    site: Code
+    center_mm: tuple[float, float, float]
+    volume_mm3: float
+    peak_hu: float
+    score: float
+    slices: tuple[LesionSlice, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Voxels that belong to something: (k, j, i) bool on `geometry`.
+
+    Parameters
+    ----------
+    what : Code
+        Segmented property type, such as calcification.
+    category : Code
+        Segmented property category, such as morphologically abnormal structure.
+    label : str
+        Short English name of ours, shown by viewers.
+    values : (k, j, i) bool
+    geometry : Geometry
+    site : Code or None
+    tracking : str
+        As in `Measurement`.
+    color : (red, green, blue)
+        0..255, recommended display colour.
+    lesions : tuple of Lesion
+        What the mask is made of, where single lesions matter.
+    """
+
+    what: Code
+    category: Code
+    label: str
+    values: NDArray[np.bool_]
+    geometry: Geometry
+    site: Code | None = None
+    tracking: str = ""
+    color: tuple[int, int, int] = (255, 80, 80)
+    lesions: tuple[Lesion, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.values.shape != self.geometry.shape or self.values.dtype != np.bool_:
+            raise InputError("mask_shape")
+        view = self.values.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "values", view)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParametricMap:
+    """A quantity in every voxel: (k, j, i) float32 on `geometry`; NaN where it is not defined."""
+
+    what: Code
+    values: NDArray[np.float32]
+    unit: Code
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.values.shape != self.geometry.shape:
+            raise InputError("map_shape")
+        view = self.values.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "values", view)
+
+
+Finding = Measurement | Observation | Mask | ParametricMap
