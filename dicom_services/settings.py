@@ -1,0 +1,214 @@
+"""Settings: default.toml under the file RADLOOP_CONFIG names, read once into frozen models."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dicom_services.errors import ConfigError
+
+OVERLAY_VARIABLE: Final = "RADLOOP_CONFIG"
+_PACKAGE: Final = "radloop_config"
+_KEY: Final = re.compile(r"[A-Za-z0-9_. -]{1,80}\Z")
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Seconds = Annotated[float, Field(gt=0.0, le=86400.0)]
+AeTitle = Annotated[
+    str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
+]
+"""PS3.5 table 6.2-1: at most 16 characters, no backslash, spaces at the ends not significant."""
+QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PortSettings(_Section):
+    """Preferred ports; `radloop up` takes the next free one."""
+
+    http: Port = 8042
+    """Orthanc's own default, so that known addresses work."""
+    dicom: Port = 4242
+    """Orthanc's own default."""
+    redis: Port = 6379
+    """Redis's own default; always on 127.0.0.1."""
+
+
+class CompletenessSettings(_Section):
+    """When a series counts as complete."""
+
+    quiet_s: Seconds = 15.0
+    """Longer than the pauses of a scanner that sends while it reconstructs."""
+    reconcile_s: Seconds = 30.0
+    """What an event lost in a restart costs at most."""
+    quiet_per_source_s: dict[AeTitle, Seconds] = Field(default_factory=dict)
+    """By AE title of the sender."""
+
+
+class QueueSettings(_Section):
+    """How jobs wait, end and are tried again."""
+
+    names: tuple[QueueName, ...] = Field(default=("cpu",), min_length=1)
+    """Queues the workers of this machine listen to."""
+    job_timeout_s: Annotated[int, Field(ge=1, le=86400)] = 1800
+    """Half an hour: the slowest pipeline on the smallest node, twice."""
+    retry_s: tuple[Annotated[int, Field(ge=1, le=86400)], ...] = Field(
+        default=(10, 60, 300), min_length=1
+    )
+    """Pauses before each further try; a service that restarts is back within the first two."""
+
+
+class WorkerSettings(_Section):
+    """The workers of this machine."""
+
+    count: Annotated[int, Field(ge=0, le=64)] = 1
+    """One: a second needs a second core and the memory of another 600-slice CT."""
+    fetch_threads: Annotated[int, Field(ge=1, le=32)] = 4
+    """Four parallel requests fetch twice as fast as one; more bring nothing."""
+
+
+class OrthancSettings(_Section):
+    """What of Orthanc a site may choose; the rest is fixed in orthanc_config.py."""
+
+    aet: AeTitle = "ORTHANC"
+    """What modalities must call it: other called titles are refused."""
+    dicom_threads: Annotated[int, Field(ge=4, le=128)] = 16
+    """With the default of four, four silent connections block every modality."""
+
+
+class RoutingSettings(_Section):
+    """Which series goes to which pipeline."""
+
+    file: Path = Path("routing.toml")
+    """Rules as data; from the folder of the file that names it."""
+
+
+class StackSettings(_Section):
+    """The supervised processes as a whole."""
+
+    start_timeout_s: Seconds = 60.0
+    """A first start on a slow disk, with room."""
+    stop_timeout_s: Seconds = 45.0
+    """More than Orthanc's and the workers' own stopping time of 30 s."""
+    disk_free_warning_gb: Annotated[float, Field(ge=0.0)] = 10.0
+    """Some forty thousand CT slices: time to react."""
+
+
+class Settings(_Section):
+    """Everything under config/, checked."""
+
+    ports: PortSettings = PortSettings()
+    completeness: CompletenessSettings = CompletenessSettings()
+    queue: QueueSettings = QueueSettings()
+    workers: WorkerSettings = WorkerSettings()
+    orthanc: OrthancSettings = OrthancSettings()
+    routing: RoutingSettings = RoutingSettings()
+    stack: StackSettings = StackSettings()
+
+
+def config_folder() -> Path:
+    """The folder of default.toml: the installed package, else config/ of a source tree.
+
+    Raises
+    ------
+    ConfigError
+        `config_folder_missing`.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    homes = [Path(home) for home in (spec and spec.submodule_search_locations) or ()]
+    homes.append(Path(__file__).resolve().parents[1] / "config")
+    for home in homes:
+        if (home / "default.toml").is_file():
+            return home
+    raise ConfigError("config_folder_missing")
+
+
+def read_settings(overlay: Path | None = None) -> Settings:
+    """Read default.toml and what lies over it.
+
+    Parameters
+    ----------
+    overlay : Path or None
+        A TOML file whose keys replace single keys of default.toml.
+
+    Raises
+    ------
+    ConfigError
+        `settings_missing`, `settings_not_toml`, or `settings` with the unknown or wrong key.
+    """
+    merged: dict[str, Any] = {}
+    layers = {"default": config_folder() / "default.toml"}
+    if overlay:
+        layers["overlay"] = overlay
+    for name, path in layers.items():
+        layer = _read_toml(path, name)
+        routing = layer.get("routing")
+        if isinstance(routing, dict) and isinstance(routing.get("file"), str):
+            routing["file"] = str((path.parent / Path(routing["file"]).expanduser()).resolve())
+        merged = _overlay(merged, layer)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            "settings",
+            key=key if _KEY.match(key) else "unprintable",
+            reason=str(first["type"]),
+            wrong=error.error_count(),
+        ) from None
+
+
+def overlay_path() -> Path | None:
+    """The file RADLOOP_CONFIG names; read at a process's entry only."""
+    named = os.environ.get(OVERLAY_VARIABLE, "")
+    return Path(named).expanduser().resolve() if named else None
+
+
+def read_secret(path: Path) -> str:
+    """The text of a secret's file, which nobody but its owner may read.
+
+    Raises
+    ------
+    ConfigError
+        `secret_missing`, `secret_readable_by_others` or `secret_empty`, with the file's name.
+    """
+    try:
+        with path.open() as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(4096).strip()
+    except OSError:
+        raise ConfigError("secret_missing", name=path.name) from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError("secret_readable_by_others", name=path.name)
+    if not text:
+        raise ConfigError("secret_empty", name=path.name)
+    return text
+
+
+def _read_toml(path: Path, layer: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError("settings_missing", layer=layer) from None
+    except ValueError:
+        raise ConfigError("settings_not_toml", layer=layer) from None
+
+
+def _overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _overlay(below, value)
+        else:
+            merged[key] = value
+    return merged
