@@ -1,0 +1,140 @@
+"""The state of every series and its jobs, kept in Orthanc as one JSON metadata per series."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+VERSION: Final = 1
+FINAL: Final = frozenset({"done", "refused", "failed", "superseded"})
+STATES: Final = frozenset({"waiting", "queued", "running", "stored"}) | FINAL
+# What a study shows when its series differ: whoever still has work to do comes first.
+_URGENCY: Final = (
+    "received",
+    "running",
+    "stored",
+    "queued",
+    "waiting",
+    "failed",
+    "refused",
+    "done",
+)
+MAX_JOBS: Final = 20
+Record = dict[str, Any]
+JobRecord = dict[str, Any]
+
+
+def instances_digest(instances: Iterable[str]) -> str:
+    """40 hex digits of the sorted Orthanc instance ids."""
+    return hashlib.sha256("\n".join(sorted(instances)).encode("ascii")).hexdigest()[:40]
+
+
+def job_id(
+    *,
+    rule: str,
+    pipeline: str,
+    settings: Mapping[str, Any],
+    versions: Sequence[str],
+    series: str,
+    instances: str,
+    run: int,
+) -> str:
+    """40 hex digits that are the same exactly when the same work would be done again."""
+    text = json.dumps(
+        [VERSION, rule, pipeline, dict(settings), list(versions), series, instances, run],
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:40]
+
+
+def new_record(study: str, instances: str, count: int) -> Record:
+    """An empty record of a series as it was decided on."""
+    return {
+        "v": VERSION,
+        "study": study,
+        "instances": instances,
+        "count": count,
+        "excluded_by": "",
+        "why": [],
+        "jobs": {},
+    }
+
+
+def read_record(text: str | None) -> Record | None:
+    """The record in a metadata value; None where there is none or it is not ours."""
+    if not text:
+        return None
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    sound = isinstance(record, dict) and record.get("v") == VERSION
+    return record if sound and isinstance(record.get("jobs"), dict) else None
+
+
+def write_record(record: Record) -> str:
+    """The metadata value, with only the newest jobs kept."""
+    jobs = record["jobs"]
+    if len(jobs) > MAX_JOBS:
+        newest = sorted(jobs, key=lambda job: str(jobs[job]["updated"]))[-MAX_JOBS:]
+        record["jobs"] = {job: jobs[job] for job in jobs if job in newest}
+    return json.dumps(record, separators=(",", ":"))
+
+
+def latest_job(record: Record, rule: str) -> tuple[str, JobRecord] | None:
+    """The last job of a rule on this series that was not itself superseded."""
+    jobs = [
+        (name, job)
+        for name, job in record["jobs"].items()
+        if job["rule"] == rule and job["state"] != "superseded"
+    ]
+    return max(jobs, key=lambda item: item[1]["created"]) if jobs else None
+
+
+def job_with_results(record: Record, rule: str) -> str:
+    """The newest job of a rule that left results in the archive, "" when there is none."""
+    jobs = [
+        (job["created"], name)
+        for name, job in record["jobs"].items()
+        if job["rule"] == rule and job["results"]
+    ]
+    return str(max(jobs)[1]) if jobs else ""
+
+
+def may_follow(old: str, new: str) -> bool:
+    """Whether a report may move a job from `old` to `new`; a final state stays."""
+    if new not in STATES:
+        return False
+    return old not in FINAL
+
+
+def series_state(record: Record | None) -> tuple[str, str]:
+    """State and code that a person sees for a series."""
+    if record is None:
+        return "received", ""
+    current = [
+        job for job in record["jobs"].values() if job["state"] != "superseded" and job["current"]
+    ]
+    if not current:
+        if record["excluded_by"]:
+            return "done", record["excluded_by"]
+        matched = any(why["matched"] for why in record["why"])
+        return "done", "not_selected" if matched else "no_rule"
+    job = min(current, key=lambda job: _URGENCY.index(job["state"]))
+    return str(job["state"]), str(job["code"])
+
+
+def study_state(states: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """State and code of a study from those of its series."""
+    best = ("received", "")
+    rank = len(_URGENCY) * 2
+    for state, code in states:
+        # A series that no rule wanted says nothing of the study while another one has a job.
+        idle = state == "done" and code != ""
+        value = _URGENCY.index(state) + (len(_URGENCY) if idle else 0)
+        if value < rank:
+            best, rank = (state, code), value
+    return best

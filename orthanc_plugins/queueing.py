@@ -1,0 +1,111 @@
+"""Jobs into Redis: signed messages, each queued once, and what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry as RedisRetry
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job
+
+FUNCTION: Final = "ai_nodes.worker.run_job"
+KEEP_RESULT_S: Final = 3_600
+KEEP_FAILURE_S: Final = 7 * 86_400
+
+
+class SignedJSON:
+    """RQ serializer: JSON behind an HMAC-SHA-256, so that only key holders can queue work.
+
+    `tests/wire/signed.json` pins the bytes for the node, which has its own reader.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 32:
+            raise ValueError("the signing key has at least 32 bytes")
+        self._key = key
+
+    def dumps(self, value: Any) -> bytes:
+        """64 hex digits, a dot, compact JSON."""
+        body = json.dumps(value, separators=(",", ":")).encode("utf-8")
+        return hmac.new(self._key, body, hashlib.sha256).hexdigest().encode("ascii") + b"." + body
+
+    def loads(self, data: bytes) -> Any:
+        """The value; `ValueError` when the signature does not hold."""
+        mark, _, body = data.partition(b".")
+        good = hmac.new(self._key, body, hashlib.sha256).hexdigest().encode("ascii")
+        if not hmac.compare_digest(mark, good):
+            raise ValueError("signature")
+        return json.loads(body)
+
+
+class JobQueue:
+    """The connection to Redis; every method may raise `redis.RedisError`, quickly."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._serializer = SignedJSON(read_key(Path(settings["signing_key_file"])))
+        self._timeout_s = int(settings["job_timeout_s"])
+        self._retry_s = [int(seconds) for seconds in settings["retry_s"]]
+        where = settings["redis"]
+        self._redis = redis.Redis(
+            host=where["host"],
+            port=int(where["port"]),
+            password=Path(where["password_file"]).read_text("ascii").strip(),
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            # The caller has its own loop; waiting here would only hide that Redis is gone.
+            retry=RedisRetry(NoBackoff(), 0),
+        )
+
+    def enqueue(self, message: Mapping[str, Any]) -> None:
+        """Queue a job under its own id; a job that is already there stays as it is."""
+        try:
+            self._queue(str(message["queue"])).enqueue_call(
+                FUNCTION,
+                args=(dict(message),),
+                job_id=str(message["id"]),
+                unique=True,
+                timeout=self._timeout_s,
+                result_ttl=KEEP_RESULT_S,
+                failure_ttl=KEEP_FAILURE_S,
+                retry=Retry(max=len(self._retry_s), interval=self._retry_s),
+                # RQ would put the arguments here, in clear and into logs.
+                description=f"{message['pipeline']} {message['id']}",
+            )
+        except DuplicateJobError:
+            return
+
+    def status(self, job: str) -> str:
+        """RQ's word for the job; "" where Redis does not know it."""
+        try:
+            found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
+            return str(found.get_status(refresh=False).value)
+        except NoSuchJobError:
+            return ""
+
+    def forget(self, job: str) -> None:
+        """Remove a job from Redis, whatever its state there."""
+        try:
+            found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
+        except NoSuchJobError:
+            return
+        found.delete()
+
+    def depth(self, queues: list[str]) -> int:
+        """Jobs waiting in the named queues."""
+        return sum(self._queue(name).count for name in queues)
+
+    def _queue(self, name: str) -> Queue:
+        return Queue(name, connection=self._redis, serializer=self._serializer)
+
+
+def read_key(path: Path) -> bytes:
+    """The signing key, kept as hex."""
+    return bytes.fromhex(path.read_text("ascii").strip())
