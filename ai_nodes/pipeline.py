@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dicom_services.domain.card import ModelCard
 from dicom_services.domain.findings import Code, Finding
 from dicom_services.domain.volume import Study
+
+Settings = dict[str, float | int | str | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,8 @@ class Pipeline:
     card : ModelCard
         What its results say about the algorithm.
     run : callable
-        Study and the rule's settings to findings; raises `InputError` for what does not fit.
+        Study, the rule's settings and a region given by hand, (k, j, i) bool or None, to findings;
+        raises `InputError` for what does not fit.
     warm : callable
         Loads whatever the first job should not have to wait for.
     """
@@ -35,5 +41,5 @@ class Pipeline:
     title: str
     procedure: Code
     card: ModelCard
-    run: Callable[[Study, dict[str, float | int | str | bool]], tuple[Finding, ...]]
+    run: Callable[[Study, Settings, NDArray[np.bool_] | None], tuple[Finding, ...]]
     warm: Callable[[], None]

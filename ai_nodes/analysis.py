@@ -1,0 +1,193 @@
+"""One series through one pipeline: the same way for the worker and for the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from ai_nodes.pipeline import Pipeline, Settings
+from dicom_services.dicom.decode_child import read_series_limited
+from dicom_services.dicom.findings_document import findings_document, refusal_document
+from dicom_services.dicom.read import read_headers
+from dicom_services.dicom.source import SourceSeries
+from dicom_services.dicom.write import Provenance, encode, encode_refusal
+from dicom_services.domain.findings import Finding, Measurement, Observation
+from dicom_services.domain.geometry import Geometry
+from dicom_services.domain.volume import Study
+from dicom_services.errors import Fact, InputError
+
+Stage = Callable[[str], None]
+Region = Callable[[Geometry], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an analysis.
+
+    Parameters
+    ----------
+    state : str
+        "done" or "refused".
+    code : str
+        Why it was refused; "" when done.
+    facts : dict
+        Numbers that belong to the code.
+    findings : tuple of Finding
+    objects : tuple of Dataset
+        SEG, SR and KO, or the SR that says why there is nothing; empty where not even that could
+        be written because the headers name no study.
+    document : dict
+        The content of findings.json.
+    headline : str
+        One line of numbers and categories; no patient data.
+    """
+
+    state: str
+    code: str
+    facts: dict[str, Fact]
+    findings: tuple[Finding, ...]
+    objects: tuple[Dataset, ...]
+    document: dict[str, Any]
+    headline: str
+
+
+def analyse(
+    files: Sequence[bytes | Path],
+    pipeline: Pipeline,
+    settings: Settings,
+    *,
+    job: str = "",
+    rule: str = "",
+    predecessor: str = "",
+    region: Region | None = None,
+    stage: Stage = lambda _: None,
+) -> Outcome:
+    """Read a series, run a pipeline on it and encode what it found.
+
+    Parameters
+    ----------
+    files : sequence of bytes or Path
+        The series; bytes are let go of as soon as they are decoded if the caller does the same.
+    job : str
+        40 hex digits; derived from pipeline, settings and inputs where there is no queue.
+    region : callable or None
+        Gives the region to score inside for the geometry of the volume.
+    stage : callable
+        Told the name of each stage as it begins.
+
+    Raises
+    ------
+    InputError
+        Only where the headers do not even name a study; every other refusal is an outcome.
+    """
+    started = datetime.now(UTC).replace(microsecond=0)
+    stage("decoding")
+    try:
+        series = read_series_limited(files)
+    except InputError as error:
+        source = read_headers(files)
+        provenance = _provenance(
+            pipeline, settings, source, job=job, rule=rule, predecessor=predecessor, started=started
+        )
+        return _refused(error, source, provenance)
+    provenance = _provenance(
+        pipeline,
+        settings,
+        series.source,
+        job=job,
+        rule=rule,
+        predecessor=predecessor,
+        started=started,
+    )
+    if isinstance(files, list):
+        files.clear()
+    try:
+        stage("analysing")
+        mask = region(series.volume.geometry) if region else None
+        study = Study(str(series.source.header.StudyInstanceUID), (series.volume,))
+        findings = pipeline.run(study, settings, mask)
+        stage("writing")
+        objects = encode(findings, series.source, provenance)
+    except InputError as error:
+        return _refused(error, series.source, provenance)
+    return Outcome(
+        state="done",
+        code="",
+        facts={},
+        findings=findings,
+        objects=objects,
+        document=findings_document(findings, series.source, provenance, objects),
+        headline=headline(findings),
+    )
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """The first measurement and the first category, in words of the findings themselves."""
+    parts = []
+    for finding in findings:
+        if isinstance(finding, Measurement):
+            parts.append(f"{finding.what.meaning} {finding.value:.0f}")
+            break
+    for finding in findings:
+        if isinstance(finding, Observation) and finding.what.value != "warning":
+            parts.append(f"{finding.what.meaning} {finding.value.value}")
+            break
+    return ", ".join(parts)
+
+
+def software_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("radloop")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _refused(error: InputError, source: SourceSeries, provenance: Provenance) -> Outcome:
+    objects = encode_refusal(error.code, error.facts, source, provenance)
+    return Outcome(
+        state="refused",
+        code=error.code,
+        facts=dict(error.facts),
+        findings=(),
+        objects=objects,
+        document=refusal_document(error.code, error.facts, source, provenance, objects),
+        headline="",
+    )
+
+
+def _provenance(
+    pipeline: Pipeline,
+    settings: Settings,
+    source: SourceSeries,
+    *,
+    job: str,
+    rule: str,
+    predecessor: str,
+    started: datetime,
+) -> Provenance:
+    uids = "\n".join(sorted(instance.sop_instance_uid for instance in source.instances))
+    inputs = hashlib.sha256(uids.encode("utf-8", "replace")).hexdigest()
+    own = f"{pipeline.name} {pipeline.version} {sorted(settings.items())} {inputs}"
+    return Provenance(
+        job=job or hashlib.sha256(own.encode("utf-8")).hexdigest()[:40],
+        pipeline=pipeline.name,
+        version=pipeline.version,
+        title=pipeline.title,
+        procedure=pipeline.procedure,
+        card=pipeline.card,
+        software_version=software_version(),
+        started=started,
+        inputs_sha256=inputs,
+        predecessor=predecessor,
+        rule=rule,
+    )
