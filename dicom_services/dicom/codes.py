@@ -1,0 +1,131 @@
+"""Coded concepts of what we write, and the plain meaning of every reason to refuse."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+
+from dicom_services.domain.findings import Code
+
+PRIVATE: Final = "99RADLOOP"
+SCHEMES: Final = (
+    (PRIVATE, "radloop concepts that have no standard code", "radloop"),
+    ("99IHE", "IHE provisional codes", "Integrating the Healthcare Enterprise"),
+)
+
+JOB: Final = Code("job", PRIVATE, "Job identifier")
+PIPELINE: Final = Code("pipeline", PRIVATE, "Pipeline and version")
+SOFTWARE_VERSION: Final = Code("software_version", PRIVATE, "Software version")
+MODEL_SHA256: Final = Code("model_sha256", PRIVATE, "SHA-256 of the model")
+INPUTS_SHA256: Final = Code("inputs_sha256", PRIVATE, "SHA-256 over the source instances")
+CONTAINER_DIGEST: Final = Code("container_digest", PRIVATE, "Digest of the container image")
+ROUTING_RULE: Final = Code("routing_rule", PRIVATE, "Routing rule")
+RESEARCH_NOTICE: Final = Code("research_notice", PRIVATE, "Notice to the reader")
+INTENDED_USE: Final = Code("intended_use", PRIVATE, "Intended use of the algorithm")
+TRAINED_ON: Final = Code("trained_on", PRIVATE, "Data the algorithm was made from")
+REFUSED: Final = Code("refused", PRIVATE, "Analysis refused because")
+RULE_BASED: Final = Code("rule_based", PRIVATE, "Rule-based image analysis")
+
+# PS3.16: CID 7010, 7021, 7151, 7162, 7464, 7551 and TID 300, 1500.
+APPROXIMATE_LOCATION: Final = Code("121226", "DCM", "Approximate spatial location")
+SOURCE_OF_MEASUREMENT: Final = Code("121112", "DCM", "Source of Measurement")
+SOURCE: Final = Code("260753009", "SCT", "Source")
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")
+CALCIUM_SCORE: Final = Code("112058", "DCM", "Calcium score")
+AGATSTON_METHOD: Final = Code("112055", "DCM", "Agatston scoring method")
+ATTENUATION: Final = Code("112031", "DCM", "Attenuation Coefficient")
+VOLUME: Final = Code("118565006", "SCT", "Volume")
+AREA: Final = Code("131184002", "SCT", "Area of defined region")
+MAXIMUM: Final = Code("56851009", "SCT", "Maximum")
+AI: Final = Code("123110", "DCM", "Artificial Intelligence")
+CERTAINTY: Final = Code("111013", "DCM", "Certainty of Finding")
+EQUIVALENT_MEANING: Final = Code("121050", "DCM", "Equivalent Meaning of Concept Name")
+QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
+
+MODALITIES: Final = {
+    "CT": Code("CT", "DCM", "Computed Tomography"),
+    "MR": Code("MR", "DCM", "Magnetic Resonance"),
+    "PT": Code("PT", "DCM", "Positron emission tomography"),
+    "MG": Code("MG", "DCM", "Mammography"),
+    "DX": Code("DX", "DCM", "Digital Radiography"),
+    "CR": Code("CR", "DCM", "Computed Radiography"),
+}
+"""CID 29."""
+
+SCORE_UNIT: Final = Code("{score}", "UCUM", "score")
+CUBIC_MM: Final = Code("mm3", "UCUM", "cubic millimeter")
+SQUARE_MM: Final = Code("mm2", "UCUM", "square millimeter")
+HOUNSFIELD: Final = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+PERCENT: Final = Code("%", "UCUM", "percent")
+PIXELS: Final = Code("{pixels}", "UCUM", "Pixels")
+NO_UNIT: Final = Code("1", "UCUM", "no units")
+
+# One line each, at most 64 characters (LO). A code that is released is never renamed.
+REASONS: Final = {
+    "anatomy": "The needed anatomy is not in the images",
+    "contrast": "Contrast agent in the blood; calcium cannot be told from it",
+    "control_character": "The Patient ID holds a control character",
+    "coordinates_outside": "A finding lies outside the images",
+    "decoder_died": "The decoder died while reading the pixel data",
+    "duplicate_instance": "The same image came twice with the same identifier",
+    "finding_kind": "A kind of finding that cannot be written yet",
+    "geometry": "The position of the images in the patient makes no sense",
+    "illegal_uid": "A unique identifier of the source is missing or illegal",
+    "map_shape": "A parametric map does not fit its grid",
+    "mask_grid": "A mask does not lie on the grid of the source images",
+    "mask_shape": "A mask does not fit its grid",
+    "missing_attribute": "A needed attribute is missing in the images",
+    "mixed_orientation": "The images of the series lie in different directions",
+    "mixed_patient": "The series holds images of more than one patient",
+    "no_heart": "No heart was found in the images",
+    "not_finite": "A measured value is not a number",
+    "probability": "A probability lies outside 0 to 1",
+    "slice_gap": "Slices are missing within the stack",
+    "slice_increment": "The slices are too far apart",
+    "volume_shape": "The pixel data do not fit their geometry",
+    "volumes": "The study holds not exactly one suitable volume",
+}
+
+_UNITS: Final = (
+    ("_mm2", SQUARE_MM),
+    ("_mm3", CUBIC_MM),
+    ("_mm", Code("mm", "UCUM", "millimeter")),
+    ("millimetres", Code("mm", "UCUM", "millimeter")),
+    ("_hu", HOUNSFIELD),
+    ("_kv", Code("kV", "UCUM", "kilovolt")),
+    ("_ml", Code("mL", "UCUM", "milliliter")),
+    ("_s", Code("s", "UCUM", "second")),
+    ("seconds", Code("s", "UCUM", "second")),
+    ("degrees", Code("deg", "UCUM", "degree")),
+    ("megabytes", Code("MBy", "UCUM", "megabyte")),
+)
+
+
+def reason(code: str) -> Code:
+    """The coded reason for an error code; one that the table lacks is put in its own words."""
+    words = code.replace("_", " ").capitalize()
+    return Code(code, PRIVATE, REASONS.get(code, words)[:64])
+
+
+def fact(name: str) -> Code:
+    """The concept of a number that belongs to a reason, such as `millimetres`."""
+    return Code(name, PRIVATE, name.replace("_", " ").capitalize()[:64])
+
+
+def fact_unit(name: str) -> Code:
+    """UCUM unit of a fact, by the unit its name ends with; no unit where it ends with none."""
+    return next((unit for ending, unit in _UNITS if name.endswith(ending)), NO_UNIT)
+
+
+def concept(code: Code) -> CodedConcept:
+    """`code` as highdicom wants it."""
+    return CodedConcept(code.value, code.scheme, code.meaning[:64])
+
+
+def item(code: Code) -> Dataset:
+    """`code` as an item of a code sequence (PS3.3 table 8.8-1)."""
+    plain = Dataset()
+    plain.update(concept(code))
+    return plain

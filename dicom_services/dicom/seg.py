@@ -1,0 +1,130 @@
+"""Masks to one binary segmentation, through highdicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom import Dataset
+
+from dicom_services.dicom import codes, uids
+from dicom_services.dicom.evidence import placed
+from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
+from dicom_services.dicom.source import SourceSeries
+from dicom_services.domain.findings import Code, Mask
+from dicom_services.errors import InputError
+
+SERIES_NUMBER = 9001
+
+
+def segments(masks: Sequence[Mask]) -> tuple[Mask, ...]:
+    """The masks that get a segment, in order: segment n is item n - 1. Empty ones get none."""
+    return tuple(mask for mask in masks if mask.values.any())
+
+
+def segmentation(
+    masks: Sequence[Mask], source: SourceSeries, provenance: Provenance
+) -> Dataset | None:
+    """One segmentation with a segment per mask; None where no mask has a voxel.
+
+    Frames without a voxel are left out, as is every slice that no mask touches.
+    """
+    shown = segments(masks)
+    if not shown:
+        return None
+    geometry = shown[0].geometry
+    if not all(mask.geometry.same_grid(geometry) for mask in shown):
+        raise InputError("mask_grid")
+    images = placed(source, geometry)
+    used = np.flatnonzero(np.any([mask.values.any(axis=(1, 2)) for mask in shown], axis=0))
+    pixels = np.stack([mask.values[used] for mask in shown], axis=-1).view(np.uint8)
+    result = Segmentation(
+        source_images=[images[k] for k in used],
+        pixel_array=pixels,
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _describe(number, mask, source, provenance) for number, mask in enumerate(shown, 1)
+        ],
+        series_instance_uid=provenance.uid("seg-series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=provenance.uid("seg"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=provenance.title[:64],
+        software_versions=provenance.software_version[:64],
+        device_serial_number=provenance.device_uid,
+        content_label=_label(provenance.pipeline),
+        content_description=NOTICE,
+        content_date=provenance.started.date(),
+        content_time=provenance.started.time(),
+    )
+    _name_dimensions(result, provenance)
+    _name_segments_per_frame(result)
+    return stamp(result, source, provenance, "segmentation")
+
+
+def tracking_key(mask: Mask) -> str:
+    """The key a mask is tracked under; its type where the pipeline gave none."""
+    return mask.tracking or f"mask {mask.what.value}"
+
+
+def _describe(
+    number: int, mask: Mask, source: SourceSeries, provenance: Provenance
+) -> SegmentDescription:
+    key = tracking_key(mask)
+    red, green, blue = mask.color
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=mask.label[:64],
+        segmented_property_category=codes.concept(mask.category),
+        segmented_property_type=codes.concept(mask.what),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=provenance.card.name,
+            version=provenance.card.version,
+            family=codes.concept(family(provenance)),
+            source=MANUFACTURER,
+        ),
+        tracking_id=key[:64],
+        tracking_uid=uids.tracking_uid(source.header, provenance.pipeline, key),
+        anatomic_regions=[codes.concept(mask.site)] if mask.site is not None else None,
+        display_color=hd.color.CIELabColor.from_rgb(red, green, blue),
+    )
+
+
+def family(provenance: Provenance) -> Code:
+    """Algorithm family: artificial intelligence (CID 7162) for a model, ours for a plain rule."""
+    return codes.AI if provenance.card.family == "model" else codes.RULE_BASED
+
+
+def _label(pipeline: str) -> str:
+    """Content Label is a code string: capitals, digits, underscores, at most 16 (PS3.5 6.2)."""
+    plain = "".join(sign if sign.isalnum() else "_" for sign in pipeline.upper())
+    return plain[:16]
+
+
+def _name_dimensions(result: Dataset, provenance: Provenance) -> None:
+    """Put a derived UID where highdicom draws one."""
+    uid = provenance.uid("seg-dimensions")
+    result.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
+    for index in result.DimensionIndexSequence:
+        index.DimensionOrganizationUID = uid
+
+
+def _name_segments_per_frame(result: Dataset) -> None:
+    """Say of every frame which segment it is, also where there is only one.
+
+    highdicom then says it once, in the shared groups; readers that look at the frames only,
+    highdicom's own report classes among them, miss it there.
+    """
+    shared = result.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" not in shared:
+        return
+    number = shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+    del shared.SegmentIdentificationSequence
+    for group in result.PerFrameFunctionalGroupsSequence:
+        identification = Dataset()
+        identification.ReferencedSegmentNumber = number
+        group.SegmentIdentificationSequence = [identification]

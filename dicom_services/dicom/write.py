@@ -1,0 +1,76 @@
+"""Findings to DICOM objects: the one door through which results leave."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pydicom import Dataset, dcmwrite
+
+from dicom_services.dicom.checks import check_findings, check_results, check_source
+from dicom_services.dicom.key_objects import key_objects
+from dicom_services.dicom.provenance import Provenance as Provenance
+from dicom_services.dicom.report import refusal, report
+from dicom_services.dicom.seg import segmentation
+from dicom_services.dicom.source import SourceSeries
+from dicom_services.dicom.uids import usable_uid
+from dicom_services.domain.findings import Finding, Mask
+from dicom_services.errors import Fact
+
+
+def encode(
+    findings: Sequence[Finding], source: SourceSeries, provenance: Provenance
+) -> tuple[Dataset, ...]:
+    """Segmentation (where a mask has a voxel), report, key objects (where there is a lesion).
+
+    Each refers only to those before it. The same arguments give the same bytes.
+
+    Raises
+    ------
+    InputError
+        Where findings and source cannot be written: see `checks`.
+    CorruptError
+        Where what was built is not what it must be.
+    """
+    check_source(source)
+    check_findings(findings, source)
+    masks = [finding for finding in findings if isinstance(finding, Mask)]
+    shape = segmentation(masks, source, provenance)
+    text = report(findings, shape, source, provenance)
+    images = key_objects(masks, source, provenance)
+    results = tuple(each for each in (shape, text, images) if each is not None)
+    check_results(results, source)
+    return results
+
+
+def encode_refusal(
+    code: str, facts: Mapping[str, Fact], source: SourceSeries, provenance: Provenance
+) -> tuple[Dataset, ...]:
+    """One report that says why there is no result, so that nobody waits for one.
+
+    The source may be one that was refused for its images: those whose identifier cannot be
+    referred to, or comes again, are not named.
+
+    Raises
+    ------
+    InputError
+        `illegal_uid` when not even the study or series can be referred to, or no image can.
+    """
+    unique = {
+        each.sop_instance_uid: each
+        for each in source.instances
+        if usable_uid(each.sop_instance_uid) and usable_uid(each.sop_class_uid)
+    }
+    named = replace(source, instances=tuple(unique.values()))
+    check_source(named)
+    results = (refusal(code, facts, named, provenance),)
+    check_results(results, named)
+    return results
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    """A DICOM file (PS3.10), explicit VR little endian."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()

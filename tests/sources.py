@@ -1,0 +1,238 @@
+"""Source series, provenance and findings that need no scanner and no pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_services.dicom.provenance import Provenance
+from dicom_services.dicom.source import SourceInstance, SourceSeries
+from dicom_services.domain.card import ModelCard
+from dicom_services.domain.findings import (
+    Code,
+    Finding,
+    Lesion,
+    LesionSlice,
+    Mask,
+    Measurement,
+    Observation,
+)
+from dicom_services.domain.geometry import Geometry
+
+CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
+FRAME = "1.2.826.0.1.3680043.8.498.5"
+CORONARY = Code("41801008", "SCT", "Coronary artery")
+LAD = Code("59438005", "SCT", "Left anterior descending coronary artery")
+CALCIFICATION = Code("36222008", "SCT", "Calcification")
+ABNORMAL = Code("49755003", "SCT", "Morphologically Altered Structure")
+HEART = Code("80891009", "SCT", "Heart")
+ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+SCORE = Code("112058", "DCM", "Calcium score")
+AGATSTON = Code("112055", "DCM", "Agatston scoring method")
+VOLUME = Code("112056", "DCM", "Volume score")
+WARNING = Code("warning", "99RADLOOP", "Warning")
+
+
+def geometry(
+    shape: tuple[int, int, int] = (12, 40, 48),
+    spacing_mm: tuple[float, float] = (0.7, 0.5),
+    step_mm: tuple[float, float, float] = (0.0, 0.0, 3.0),
+    row: tuple[float, float, float] = (1.0, 0.0, 0.0),
+    column: tuple[float, float, float] = (0.0, 1.0, 0.0),
+    origin_mm: tuple[float, float, float] = (-120.5, -80.25, 40.0),
+) -> Geometry:
+    """A grid; `row` and `column` are the directions in which i and j rise, `step_mm` that of k."""
+    affine = np.eye(4)
+    affine[:3, 0] = step_mm
+    affine[:3, 1] = np.array(column) * spacing_mm[0]
+    affine[:3, 2] = np.array(row) * spacing_mm[1]
+    affine[:3, 3] = origin_mm
+    return Geometry(affine, shape, FRAME)
+
+
+def tilted(degrees: float) -> tuple[tuple[float, ...], tuple[float, ...], NDArray[np.float64]]:
+    """Row, column and normal of a plane turned about x and then z."""
+    angle = np.radians(degrees)
+    about_x = np.array(
+        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    )
+    turn = np.radians(degrees / 2)
+    about_z = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    rotation = about_z @ about_x
+    return tuple(rotation[:, 0]), tuple(rotation[:, 1]), rotation[:, 2]
+
+
+def source(grid: Geometry | None = None, **attributes: Any) -> SourceSeries:
+    """The series of `grid`; an attribute given as None is missing in its header."""
+    grid = grid or geometry()
+    header = Dataset()
+    plain: dict[str, Any] = {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "PatientName": "Doe^Jane",
+        "PatientID": "P-17",
+        "IssuerOfPatientID": "HOSPITAL",
+        "PatientBirthDate": "19510203",
+        "PatientSex": "F",
+        "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1",
+        "StudyDate": "20240501",
+        "StudyTime": "101500",
+        "StudyID": "S1",
+        "AccessionNumber": "A1",
+        "ReferringPhysicianName": "Roe^Richard",
+        "StudyDescription": "CARDIAC CT",
+        "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.2",
+        "SeriesNumber": 3,
+        "Modality": "CT",
+        "SOPClassUID": CT_CLASS,
+        "FrameOfReferenceUID": grid.frame_uid,
+        "Rows": grid.shape[1],
+        "Columns": grid.shape[2],
+        "PixelSpacing": [f"{value:.10g}" for value in grid.pixel_spacing_mm],
+        "ImageOrientationPatient": [f"{value:.10f}" for value in directions(grid)],
+        "SliceThickness": "3",
+    }
+    plain.update(attributes)
+    for name, value in plain.items():
+        if value is not None:
+            setattr(header, name, value)
+    return SourceSeries(header, instances(grid))
+
+
+def directions(grid: Geometry) -> tuple[float, ...]:
+    """Image Orientation (Patient) of `grid`."""
+    row, column = grid.affine[:3, 2], grid.affine[:3, 1]
+    return (*(row / np.linalg.norm(row)), *(column / np.linalg.norm(column)))
+
+
+def instances(grid: Geometry) -> tuple[SourceInstance, ...]:
+    """One instance for each slice, with positions rounded as scanners round them."""
+    found = []
+    for k in range(grid.shape[0]):
+        x, y, z = (round(float(value), 6) for value in grid.to_patient_mm(np.array((k, 0, 0))))
+        uid = f"1.2.826.0.1.3680043.8.498.3.{k + 1}"
+        found.append(SourceInstance(CT_CLASS, uid, (x, y, z), k + 1))
+    return tuple(found)
+
+
+def provenance(**fields: Any) -> Provenance:
+    """A run of the pipeline "calcium"."""
+    card = ModelCard(
+        name="calcium-rule",
+        version="1.0.0",
+        sha256="ab" * 32,
+        family="rule",
+        intended_use="Research on coronary calcium.",
+        trained_on="No data; a rule.",
+    )
+    plain = Provenance(
+        job="0123456789abcdef0123456789abcdef01234567",
+        pipeline="calcium",
+        version="1.0.0",
+        title="Coronary calcium",
+        procedure=Code("24628-8", "LN", "CT Chest WO contrast"),
+        card=card,
+        software_version="0.1.0",
+        started=datetime(2024, 5, 1, 12, 30, 15, 250, timezone(timedelta(hours=2))),
+        inputs_sha256="cd" * 32,
+    )
+    return replace(plain, **fields)
+
+
+def findings(grid: Geometry | None = None) -> tuple[Finding, ...]:
+    """Two lesions of 2x3 and 1x2 pixels in slices 4, 5 and 8, a heart region and their numbers."""
+    grid = grid or geometry()
+    calcium = np.zeros(grid.shape, bool)
+    calcium[4, 10:12, 20:23] = True
+    calcium[5, 10:12, 20:23] = True
+    calcium[8, 30, 7:9] = True
+    heart = np.zeros(grid.shape, bool)
+    heart[2:11, 5:35, 4:40] = True
+    area = grid.pixel_area_mm2
+    first = Lesion(
+        id="L1",
+        tracking="lesion 1",
+        site=LAD,
+        center_mm=_place(grid, 4.5, 10.5, 21.0),
+        volume_mm3=12 * grid.voxel_volume_mm3,
+        peak_hu=420.0,
+        score=6 * area * 7,
+        slices=(
+            LesionSlice(4, 10.5, 21.0, 6 * area, 420.0, 4, 6 * area * 4),
+            LesionSlice(5, 10.5, 21.0, 6 * area, 310.0, 3, 6 * area * 3),
+        ),
+    )
+    second = Lesion(
+        id="L2",
+        tracking="lesion 2",
+        site=CORONARY,
+        center_mm=_place(grid, 8, 30, 7.5),
+        volume_mm3=2 * grid.voxel_volume_mm3,
+        peak_hu=150.0,
+        score=2 * area,
+        slices=(LesionSlice(8, 30.0, 7.5, 2 * area, 150.0, 1, 2 * area),),
+    )
+    total = first.score + second.score
+    return (
+        Mask(
+            CALCIFICATION,
+            ABNORMAL,
+            "Coronary calcium",
+            calcium,
+            grid,
+            CORONARY,
+            "total",
+            lesions=(first, second),
+        ),
+        Mask(HEART, ANATOMY, "Heart", heart, grid, None, "heart", (90, 140, 255)),
+        Measurement(SCORE, total, Code("{score}", "UCUM", "score"), CORONARY, AGATSTON, "total"),
+        Measurement(
+            SCORE,
+            total * grid.slice_spacing_mm / 3.0,
+            Code("{score}", "UCUM", "score"),
+            CORONARY,
+            AGATSTON,
+            "total",
+            "Agatston score multiplied by slice spacing over 3 mm",
+        ),
+        Measurement(
+            VOLUME,
+            14 * grid.voxel_volume_mm3,
+            Code("mm3", "UCUM", "cubic millimeter"),
+            CORONARY,
+            None,
+            "total",
+        ),
+        Measurement(SCORE, first.score, Code("{score}", "UCUM", "score"), LAD, AGATSTON, "LAD"),
+        Observation(
+            Code("rumberger", "99RADLOOP", "Rumberger category"),
+            Code("rumberger_11_100", "99RADLOOP", "11 to 100: mild"),
+            CORONARY,
+            None,
+            "total",
+        ),
+        Observation(WARNING, Code("tube_voltage", "99RADLOOP", "Tube voltage is not 120 kV")),
+        Observation(WARNING, Code("slice_thickness", "99RADLOOP", "Slices are not 3 mm thick")),
+    )
+
+
+def nothing(grid: Geometry | None = None) -> tuple[Finding, ...]:
+    """A run that scored zero: an empty mask and zeros."""
+    grid = grid or geometry()
+    empty = np.zeros(grid.shape, bool)
+    unit = Code("{score}", "UCUM", "score")
+    return (
+        Mask(CALCIFICATION, ABNORMAL, "Coronary calcium", empty, grid, CORONARY, "total"),
+        Measurement(SCORE, 0.0, unit, CORONARY, AGATSTON, "total"),
+    )
+
+
+def _place(grid: Geometry, k: float, j: float, i: float) -> tuple[float, float, float]:
+    x, y, z = grid.to_patient_mm(np.array((k, j, i)))
+    return float(x), float(y), float(z)
