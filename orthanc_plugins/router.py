@@ -241,7 +241,8 @@ class Router:
                 return previous[0]
         supersedes = ledger.job_with_results(record, rule.name)
         if previous is not None:
-            self._supersede(*previous, by=job_id)
+            changed = previous[1]["instances"] != record["instances"]
+            self._supersede(*previous, by=job_id, changed=changed)
         now = _now()
         record["jobs"][job_id] = {
             "rule": rule.name,
@@ -267,10 +268,10 @@ class Router:
         self._wake.set()
         return job_id
 
-    def _supersede(self, job_id: str, job: ledger.JobRecord, by: str) -> None:
+    def _supersede(self, job_id: str, job: ledger.JobRecord, *, by: str, changed: bool) -> None:
         """Retire a job for a newer one; if it has not ended yet, it ends before it stores."""
         if job["state"] not in ledger.FINAL:
-            job["code"] = "incomplete"
+            job["code"] = "incomplete" if changed else "run_again"
             self._pending.pop(job_id, None)
         job["state"] = "superseded"
         job["superseded_by"] = by
