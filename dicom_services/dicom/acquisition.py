@@ -1,0 +1,107 @@
+"""How a series was acquired, as its header tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydicom.tag import BaseTag
+
+from dicom_services.dicom.header import Header, has, numbers, read_header, tags, text, words
+from dicom_services.domain.volume import Acquisition
+
+(
+    _MODALITY,
+    _KVP,
+    _THICKNESS,
+    _BETWEEN,
+    _KERNEL,
+    _AGENT,
+    _AGENT_CODES,
+    _INGREDIENT,
+    _INGREDIENT_CODES,
+    _SYNCHRONISATION,
+    _SCAN_OPTIONS,
+    _TRIGGER_TIME,
+    _TRIGGER_DELAY,
+    _PHASE,
+    _LOW_RR,
+    _HIGH_RR,
+    _HEART_RATE,
+) = ACQUISITION_TAGS = tags(
+    "Modality",
+    "KVP",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "ContrastBolusIngredient",
+    "ContrastBolusIngredientCodeSequence",
+    "CardiacSynchronizationTechnique",
+    "ScanOptions",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
+    "LowRRValue",
+    "HighRRValue",
+    "HeartRate",
+)
+# Words people type where no contrast was given; anything else names an agent.
+_NO_AGENT: Final = frozenset(
+    {"", "NONE", "NO", "N", "NON", "NA", "N/A", "NO CONTRAST", "WITHOUT", "W/O", "NATIVE", "-", "0"}
+)
+# Defined terms of Scan Options that mean gating (PS3.3 C.8.3.1.1.1 for MR; makers' for CT).
+_GATED_OPTIONS: Final = frozenset(
+    {"CG", "PPG", "ECG", "CARDIAC", "TRIGGER", "TRIGGERED", "GATED", "GATING", "SNAPSHOT"}
+)
+_WIDEST_MM: Final = 100.0
+
+
+def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquisition, float]:
+    """How one slice was acquired, and the thickness a slice has that stands alone.
+
+    Returns
+    -------
+    Acquisition, float
+        The latter in mm: the distance between slices as declared, else the nominal thickness,
+        else 1.
+    """
+    header = read_header(file, ACQUISITION_TAGS)
+    thickness = _positive(header, _THICKNESS)
+    between = _positive(header, _BETWEEN)
+    kernel = words(header, _KERNEL)
+    acquisition = Acquisition(
+        modality=text(header, _MODALITY),
+        tube_voltage_kv=_positive(header, _KVP),
+        slice_thickness_mm=thickness,
+        kernel=(kernel[0] or None) if kernel else None,
+        contrast_agent=_contrast(header),
+        gated=_gated(header),
+        notes=notes,
+    )
+    alone = between or thickness or 1.0
+    return acquisition, alone if alone <= _WIDEST_MM else 1.0
+
+
+def _positive(header: Header, tag: BaseTag) -> float | None:
+    values = numbers(header, tag)
+    return values[0] if values and values[0] > 0.0 else None
+
+
+def _contrast(header: Header) -> bool:
+    named = text(header, _AGENT).upper()
+    ingredient = text(header, _INGREDIENT).upper()
+    coded = has(header, _AGENT_CODES) or has(header, _INGREDIENT_CODES)
+    return coded or named not in _NO_AGENT or ingredient not in _NO_AGENT
+
+
+def _gated(header: Header) -> bool:
+    technique = text(header, _SYNCHRONISATION).upper()
+    options = [word.upper() for word in words(header, _SCAN_OPTIONS)]
+    timed = (_TRIGGER_TIME, _TRIGGER_DELAY, _PHASE, _LOW_RR, _HIGH_RR, _HEART_RATE)
+    return (
+        technique not in ("", "NONE")
+        or any(word in _GATED_OPTIONS for option in options for word in option.split())
+        or any(_positive(header, tag) for tag in timed)
+    )

@@ -1,0 +1,217 @@
+"""The order and the grid of a series: from slices as they arrive to one regular stack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_services.dicom.header import UNDEFINED_LENGTH, open_inflated
+from dicom_services.dicom.slice_header import Slice
+from dicom_services.domain.geometry import Geometry
+from dicom_services.errors import InputError
+
+_SAME_ANGLE: Final = 5e-4
+"""Largest difference of direction cosines: 0.13 mm at the edge of a 512 mm field, less than a
+pixel; cosines written with four digits differ by 1e-4."""
+_SAME_PLACE_MM: Final = 1e-2
+"""Slices closer than this are the same place: no scanner reconstructs finer."""
+_SAME_SPACING: Final = 1e-3
+"""Relative difference of pixel spacings: half a pixel over 512."""
+_STEP_SHARE: Final = 0.01
+_STEP_MM: Final = 0.02
+"""A step may differ from the mean by 1 %, which is then the error of a volume, or by the rounding
+of two positions written with two decimals."""
+_PLACE_SHARE: Final = 0.1
+_PLACE_MM: Final = 0.05
+"""No slice may lie further than a tenth of the spacing from its place on the regular grid."""
+_TILT_DEGREES: Final = 0.1
+
+
+def one_series(slices: Sequence[Slice]) -> None:
+    """Refuse slices of more than one patient, study, series, modality or frame of reference."""
+    _refuse_mixture(slices, "mixed_patients", _patient_key(slices))
+    _refuse_mixture(slices, "mixed_series", lambda s: (s.study, s.series, s.modality))
+    _refuse_mixture(slices, "mixed_frames", lambda s: s.frame_uid)
+
+
+def _patient_key(slices: Sequence[Slice]) -> Callable[[Slice], Hashable]:
+    # Names are written in more than one way, IDs are not: names count only where no ID is.
+    named = any(one.patient[0] for one in slices)
+    return lambda one: one.patient[0] if named else one.patient[1]
+
+
+def _refuse_mixture(slices: Sequence[Slice], code: str, key: Callable[[Slice], Hashable]) -> None:
+    count = len({key(one) for one in slices})
+    if count > 1:
+        raise InputError(code, count=count)
+
+
+def one_stack(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
+    """Slices of one orientation and size, each place once, in rising order along the normal.
+
+    Returns
+    -------
+    list of Slice, list of str
+        With the notes on what was left out.
+
+    Raises
+    ------
+    InputError
+        `duplicate_uid_differs`, `localizer_only`, `mixed_orientation`, `mixed_size`,
+        `mixed_spacing` or `positions_repeat`.
+    """
+    notes: list[str] = []
+    kept = _once_by_uid(slices)
+    images = _without_localizers(kept)
+    if len(images) < len(kept):
+        notes.append("localizers_dropped")
+    _refuse_mixed_grids(images)
+    normal = _normal(images[0].orientation)
+    ordered = sorted(images, key=lambda one: float(one.position_mm @ normal))
+    unique = _once_by_place(ordered, normal)
+    if len(unique) < len(images) or len(kept) < len(slices):
+        notes.append("duplicates_dropped")
+    return unique, notes
+
+
+def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    across: NDArray[np.float64] = np.cross(orientation[0], orientation[1])
+    return across / np.linalg.norm(across)
+
+
+def _once_by_uid(slices: Sequence[Slice]) -> list[Slice]:
+    first: dict[str, Slice] = {}
+    for one in slices:
+        earlier = first.setdefault(one.uid, one)
+        if earlier is not one and not _same_image(earlier, one):
+            raise InputError("duplicate_uid_differs")
+    return list(first.values())
+
+
+def _once_by_place(ordered: Sequence[Slice], normal: NDArray[np.float64]) -> list[Slice]:
+    """Drop slices that repeat their neighbour; different ones at one place are more than 3D."""
+    unique = [ordered[0]]
+    repeats = 0
+    for one in ordered[1:]:
+        step = float((one.position_mm - unique[-1].position_mm) @ normal)
+        if step >= _SAME_PLACE_MM:
+            unique.append(one)
+        elif not _same_image(unique[-1], one):
+            repeats += 1
+    if repeats:
+        raise InputError("positions_repeat", count=repeats)
+    return unique
+
+
+def _same_image(one: Slice, other: Slice) -> bool:
+    """Whether two files show the same pixels at the same place, however else they differ."""
+    return (
+        one.format == other.format
+        and one.shape == other.shape
+        and one.rescale == other.rescale
+        and one.syntax == other.syntax
+        and float(np.abs(one.position_mm - other.position_mm).max()) < _SAME_PLACE_MM
+        and float(np.abs(one.orientation - other.orientation).max()) < _SAME_ANGLE
+        and _pixel_digest(one) == _pixel_digest(other)
+    )
+
+
+def _pixel_digest(one: Slice) -> bytes:
+    with open_inflated(one.file, one.syntax) as stream:
+        stream.seek(one.span.offset)
+        digest = hashlib.blake2b()
+        left = one.span.length if one.span.length != UNDEFINED_LENGTH else -1
+        # In pieces: an encapsulated value has no length of its own and may be large.
+        while left and (piece := stream.read(min(left, 1 << 20) if left > 0 else 1 << 20)):
+            digest.update(piece)
+            left -= len(piece) if left > 0 else 0
+        return digest.digest()
+
+
+def _without_localizers(slices: Sequence[Slice]) -> list[Slice]:
+    images = [one for one in slices if not one.localizer]
+    if not images:
+        raise InputError("localizer_only", count=len(slices))
+    if len(images) * 2 <= len(slices):
+        raise InputError("mixed_orientation", count=len(slices) - len(images))
+    return images
+
+
+def _refuse_mixed_grids(slices: Sequence[Slice]) -> None:
+    reference = slices[len(slices) // 2]
+    tilted = [
+        one for one in slices if np.abs(one.orientation - reference.orientation).max() > _SAME_ANGLE
+    ]
+    if tilted:
+        raise InputError("mixed_orientation", count=min(len(tilted), len(slices) - len(tilted)))
+    sizes = Counter(one.shape for one in slices)
+    if len(sizes) > 1:
+        raise InputError("mixed_size", count=len(sizes))
+    for one in slices:
+        if not np.allclose(one.spacing_mm, reference.spacing_mm, rtol=_SAME_SPACING, atol=0.0):
+            raise InputError("mixed_spacing")
+
+
+def grid(ordered: Sequence[Slice], single_step_mm: float) -> tuple[Geometry, list[str]]:
+    """The affine of slices in order, sheared where the gantry was tilted.
+
+    Parameters
+    ----------
+    ordered : sequence of Slice
+        As `one_stack` returns them.
+    single_step_mm : float
+        Thickness to give a single slice; not used where there are two.
+
+    Raises
+    ------
+    InputError
+        `slice_gap` with the number of missing slices, `slice_spacing_irregular`, or
+        `slices_shifted` when slices stray within their plane.
+    """
+    first = ordered[0]
+    normal = _normal(first.orientation)
+    notes: list[str] = []
+    if len(ordered) == 1:
+        step = normal * single_step_mm
+        notes.append("single_slice")
+    else:
+        step = _step(np.stack([one.position_mm for one in ordered]), normal)
+    affine = np.eye(4)
+    affine[:3, 0] = step
+    affine[:3, 1] = first.orientation[1] * first.spacing_mm[0]
+    affine[:3, 2] = first.orientation[0] * first.spacing_mm[1]
+    affine[:3, 3] = first.position_mm
+    geometry = Geometry(affine, (len(ordered), *first.shape), first.frame_uid)
+    if geometry.tilt_degrees > _TILT_DEGREES:
+        notes.append("gantry_tilt")
+    if not first.frame_uid:
+        notes.append("no_frame_of_reference")
+    return geometry, notes
+
+
+def _step(places: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (3,) way from slice to slice of (n, 3) regular positions."""
+    steps = np.diff(places @ normal)
+    usual = float(np.median(steps))
+    multiples = np.rint(steps / usual)
+    missing = int((multiples - 1.0)[multiples > 1.0].sum())
+    tolerance = max(_STEP_SHARE * usual, _STEP_MM)
+    if missing and bool((np.abs(steps - multiples * usual) <= 2.0 * tolerance).all()):
+        raise InputError("slice_gap", count=missing, spacing_mm=round(usual, 3))
+    count = len(places) - 1
+    step: NDArray[np.float64] = (places[-1] - places[0]) / count
+    mean = float(step @ normal)
+    stray = places - (places[0] + np.arange(count + 1)[:, None] * step)
+    along = stray @ normal
+    limit = max(_PLACE_SHARE * mean, _PLACE_MM)
+    if np.abs(steps - mean).max() > tolerance or np.abs(along).max() > limit:
+        widest = round(float(steps.max()), 3)
+        raise InputError("slice_spacing_irregular", spacing_mm=round(mean, 3), widest_mm=widest)
+    if np.linalg.norm(stray - along[:, None] * normal, axis=1).max() > limit:
+        raise InputError("slices_shifted", spacing_mm=round(mean, 3))
+    return step
