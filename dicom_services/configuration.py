@@ -1,0 +1,162 @@
+"""Writes what a stack's programs read: Orthanc, our plugin in it, Redis, workers, supervisord."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from dicom_services.data_folder import DataFolder, State, write_private
+from dicom_services.errors import ConfigError
+from dicom_services.modalities import Modality, active, read_modalities
+from dicom_services.orthanc_config import SERVICE, orthanc_config
+from dicom_services.plugin_site import plugin_package
+from dicom_services.redis_config import redis_config
+from dicom_services.settings import Settings, read_secret
+from dicom_services.supervisor_config import (
+    orthanc_program,
+    redis_program,
+    supervisor_config,
+    worker_program,
+)
+
+_SOURCES: Final = ("*.py", "*.js")
+
+
+def write_configuration(folder: DataFolder, settings: Settings, state: State) -> None:
+    """Write every configuration file from the settings and from what was decided."""
+    modalities = read_modalities(folder.modalities_json)
+    orthanc = orthanc_config(folder, state, settings.orthanc, modalities)
+    plugin = _plugin_config(folder, settings, state, modalities)
+    node = _node_config(folder, settings, state)
+    password = read_secret(folder.secret("redis"))
+    redis = redis_config(state.redis_port, folder.home / "redis", password)
+    _link_plugin(folder)
+    write_private(folder.orthanc_json, _text(orthanc))
+    write_private(folder.plugin_json, _text(plugin))
+    write_private(folder.node_json, _text(node))
+    write_private(folder.redis_conf, redis)
+    # Modalities reach a running Orthanc over HTTP: they alone need no restart.
+    fixed = {key: value for key, value in orthanc.items() if key != "DicomModalities"}
+    rules = settings.routing.file.read_text("utf-8")
+    code = _code_digest("orthanc_plugins")
+    nodes = _code_digest("dicom_services") + _code_digest("ai_nodes")
+    programs = (
+        redis_program(folder, redis),
+        orthanc_program(folder, _text([fixed, plugin, rules, code])),
+        worker_program(folder, state.workers, _text([node, nodes])),
+    )
+    write_private(folder.supervisord_conf, supervisor_config(folder, programs))
+
+
+def write_modality_configuration(
+    folder: DataFolder, settings: Settings, state: State, modalities: Iterable[Modality]
+) -> None:
+    """Bring changed modalities into the files that the next start of Orthanc reads."""
+    known = tuple(modalities)
+    told = active(known, dicom_listen=state.dicom_listen)
+    _replace(folder.orthanc_json, "DicomModalities", {one.name: one.for_orthanc() for one in told})
+    _replace(folder.plugin_json, "quiet_per_source_s", _quiet(settings, known))
+
+
+def software_version() -> str:
+    """Of the installed distribution."""
+    return importlib.metadata.version("radloop")
+
+
+def _plugin_config(
+    folder: DataFolder, settings: Settings, state: State, modalities: Iterable[Modality]
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "software_version": software_version(),
+        "redis": _redis(folder, state),
+        "signing_key_file": str(folder.secret("signing_key")),
+        "routing_file": str(settings.routing.file),
+        "quiet_s": settings.completeness.quiet_s,
+        "quiet_per_source_s": _quiet(settings, modalities),
+        "reconcile_s": settings.completeness.reconcile_s,
+        "job_timeout_s": settings.queue.job_timeout_s,
+        "retry_s": list(settings.queue.retry_s),
+        "pipelines": _pipelines(),
+    }
+
+
+def _node_config(folder: DataFolder, settings: Settings, state: State) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "orthanc": {
+            "url": f"http://127.0.0.1:{state.http_port}",
+            "user": SERVICE,
+            "password_file": str(folder.secret("orthanc_service")),
+        },
+        "redis": _redis(folder, state),
+        "signing_key_file": str(folder.secret("signing_key")),
+        "queues": list(settings.queue.names),
+        "job_timeout_s": settings.queue.job_timeout_s,
+        "retry_s": list(settings.queue.retry_s),
+        "fetch_threads": settings.workers.fetch_threads,
+        "scratch": str(folder.home / "scratch"),
+    }
+
+
+def _redis(folder: DataFolder, state: State) -> dict[str, str | int]:
+    return {
+        "host": "127.0.0.1",
+        "port": state.redis_port,
+        "password_file": str(folder.secret("redis")),
+    }
+
+
+def _quiet(settings: Settings, modalities: Iterable[Modality]) -> dict[str, float]:
+    quiet = dict(settings.completeness.quiet_per_source_s)
+    return quiet | {one.aet: one.quiet_s for one in modalities if one.quiet_s is not None}
+
+
+def _pipelines() -> dict[str, str]:
+    """Name to version of the pipelines of this machine; none where it does not compute."""
+    command = [sys.executable, "-m", "dicom_services.cli", "pipelines", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        told = json.loads(done.stdout) if done.returncode == 0 else {}
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return {}
+    return {str(name): str(version) for name, version in told.items()}
+
+
+def _link_plugin(folder: DataFolder) -> None:
+    """A folder with our plugin alone: Orthanc's interpreter must not see the rest of ours."""
+    link = folder.plugin_path / "orthanc_plugins"
+    package = plugin_package()
+    if link.is_symlink() and link.resolve() == package:
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(package)
+
+
+def _code_digest(package: str) -> str:
+    """Of a package's sources, so that an upgrade restarts what runs them."""
+    digest = hashlib.sha256()
+    spec = importlib.util.find_spec(package)
+    for home in (spec and spec.submodule_search_locations) or ():
+        for path in sorted(path for kind in _SOURCES for path in Path(home).rglob(kind)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _replace(path: Path, key: str, value: object) -> None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError("data_folder_not_writable") from None
+    write_private(path, _text(content | {key: value}))
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,68 @@
+"""The libraries of Orthanc's embedded interpreter, in a folder of their own, and where they lie."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from dicom_services.errors import ConfigError, UnavailableError
+
+# Orthanc's Python plugin of Debian 12 is linked to this interpreter.
+EMBEDDED_PYTHON: Final = Path("/usr/bin/python3.11")
+LIBRARIES: Final = ("rq", "redis", "async-timeout")
+_PACKAGE: Final = "orthanc_plugins"
+
+
+def plugin_site() -> Path:
+    """Beside the virtual environment's own folders; never on its path."""
+    return Path(sys.prefix) / "radloop-plugin"
+
+
+def plugin_package() -> Path:
+    """The folder of the installed `orthanc_plugins`, found without importing it.
+
+    Raises
+    ------
+    ConfigError
+        `plugin_missing`.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    for home in (spec and spec.submodule_search_locations) or ():
+        if (Path(home) / "plugin.py").is_file():
+            return Path(home).resolve()
+    raise ConfigError("plugin_missing")
+
+
+def install_plugin_site(constraints: Path | None) -> None:
+    """Install LIBRARIES for the embedded interpreter.
+
+    Raises
+    ------
+    UnavailableError
+        `plugin_site_install` when pip did not succeed; its own words stand above.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade"]
+    command += ["--target", str(plugin_site()), *LIBRARIES]
+    if constraints:
+        command += ["-c", str(constraints)]
+    if subprocess.run(command, check=False).returncode:
+        raise UnavailableError("plugin_site_install")
+
+
+def plugin_site_works(site: Path, package_parent: Path) -> bool:
+    """Whether the embedded interpreter itself can import what the plugin needs."""
+    program = "import rq, redis, orthanc_plugins.routing"
+    try:
+        done = subprocess.run(
+            [str(EMBEDDED_PYTHON), "-B", "-c", program],
+            env={"PYTHONPATH": f"{site}:{package_parent}", "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

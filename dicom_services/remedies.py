@@ -1,0 +1,65 @@
+"""What a person can do about an error: one line for each code the command line may meet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_APT: Final = "sudo apt-get install -y"
+_REMEDIES: Final = {
+    "config_folder_missing": "install again: pip install radloop",
+    "data_folder_foreign": "choose an empty or new folder: radloop up --data DIR",
+    "data_folder_not_writable": "give yourself the folder: sudo chown -R $USER DIR",
+    "data_folder_path": "choose a folder without quotes, percent, dollar, hash or semicolon",
+    "decoder_missing": "pip install -c constraints.txt radloop",
+    "input_empty": "name a DICOM file, or a folder or zip that holds some",
+    "input_missing": "check the path",
+    "install_path": "install radloop in a folder without quotes, percent, hash or semicolon",
+    "job_ambiguous": "give more digits of the id",
+    "job_state": "a state is one word, such as done or failed",
+    "job_unknown": "see `radloop jobs`",
+    "modality_aet": "an AE title has 1 to 16 printable characters and no backslash",
+    "modality_host": "give an IP address, or a name that this machine can resolve",
+    "modality_port": "a port is a number from 1 to 65535",
+    "modality_quiet": "seconds above 0, up to 86400",
+    "modality_unknown": "see `radloop modality list`",
+    "nodes_missing": "pip install 'radloop[nodes]' -c constraints.txt",
+    "no_rule": "no rule wants this series; name one with --rule",
+    "no_free_port": "name free ones under [ports] in the file RADLOOP_CONFIG names",
+    "orthanc_login": "the secrets are not those of this Orthanc: radloop down && radloop up",
+    "orthanc_missing": f"{_APT} orthanc orthanc-python orthanc-dicomweb orthanc-gdcm",
+    "orthanc_plugins_missing": f"{_APT} orthanc-python orthanc-dicomweb orthanc-gdcm",
+    "orthanc_start": "read logs/orthanc.log in the data folder, then try `radloop doctor`",
+    "orthanc_unreachable": "radloop up",
+    "plugin_missing": "install again: pip install radloop",
+    "plugin_site_install": "see pip's message above",
+    "plugin_site_missing": "radloop setup-plugin",
+    "redis_missing": "pip install 'radloop[services]' -c constraints.txt",
+    "redis_server_missing": f"{_APT} redis-server",
+    "redis_start": "read logs/redis.log in the data folder",
+    "redis_unreachable": "radloop up",
+    "rule_name": "see the names in routing.toml",
+    "routing": "correct routing.toml as said above; `radloop routes explain PATH` tries it",
+    "routing_missing": "name the file under [routing] in the file RADLOOP_CONFIG names",
+    "secret_missing": "radloop down && radloop up makes a new one",
+    "secret_readable_by_others": "chmod 600 the file under secrets/ in the data folder",
+    "secret_empty": "delete the file under secrets/ in the data folder, then radloop up",
+    "send_refused_association": "register the sender: radloop modality add AET HOST PORT",
+    "send_aborted": "the receiver broke off three times; logs/orthanc.log may say why",
+    "send_unreachable": "radloop up, or give --host and --port",
+    "series_unknown": "give an Orthanc series id, as `radloop jobs` shows it",
+    "settings": "correct the key in the file RADLOOP_CONFIG names, or default.toml",
+    "settings_missing": "RADLOOP_CONFIG names no readable file",
+    "settings_not_toml": "the file RADLOOP_CONFIG names is not valid TOML",
+    "socket_folder_foreign": "choose a data folder with a shorter path",
+    "stack_absent": "radloop up",
+    "stack_busy": "another radloop command is at work on this data folder; wait for it",
+    "stack_not_running": "radloop up",
+    "state_file": "radloop down, delete state.json in the data folder, radloop up",
+    "supervisor_missing": "pip install 'radloop[services]' -c constraints.txt",
+    "supervisor_start": "read logs/supervisord.log in the data folder",
+}
+
+
+def remedy(code: str) -> str:
+    """One line, "" where there is nothing to do but read the code."""
+    return _REMEDIES.get(code, "")

@@ -1,0 +1,201 @@
+"""Sends DICOM files by C-STORE, each in the very bytes and transfer syntax of its file."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import MediaStorageDirectoryStorage
+from pynetdicom import AE, _config, build_context, evt
+
+from dicom_services.errors import InputError, UnavailableError
+
+# PS3.8 9.3.2.2: context ids are the odd numbers below 256.
+CONTEXTS_OF_ONE_ASSOCIATION: Final = 128
+_PDU_BYTES: Final = 131_072
+_TIMEOUT_S: Final = 30.0
+_TRIES: Final = 3
+# PS3.8 9.3.4, result source 1 (service user).
+_REASONS: Final = {3: "sender_unknown", 7: "receiver_title_unknown"}
+_NO_CONTEXT: Final = "kind_not_accepted"
+_NO_ANSWER: Final = "no_answer"
+
+Advance = Callable[[int, int], None]
+Context = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is sent to, and under which AE title."""
+
+    host: str
+    port: int
+    called: str
+    calling: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A DICOM file and its kind: SOP Class UID and Transfer Syntax UID."""
+
+    path: Path
+    context: Context
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of every file; `statuses` counts C-STORE statuses in hex, and our own words."""
+
+    files: int = 0
+    skipped: int = 0
+    stored: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the receiver took all of them."""
+        return self.stored == self.files
+
+    def document(self) -> dict[str, Any]:
+        """For other programs."""
+        return {"version": 1, **asdict(self), "statuses": dict(self.statuses)}
+
+    def sentence(self) -> str:
+        """For people."""
+        text = f"{self.stored} of {self.files} files stored"
+        refused = {name: count for name, count in self.statuses.items() if name != "0x0000"}
+        if refused:
+            text += "; " + ", ".join(f"{count} x {name}" for name, count in refused.items())
+        if self.skipped:
+            text += f"; {self.skipped} files that are not DICOM were left out"
+        return text
+
+
+def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None) -> Sent:
+    """Send a file, or every DICOM file below a folder.
+
+    Parameters
+    ----------
+    path : Path
+    receiver : Receiver
+    advance : callable
+        Told after every file how many of how many are done.
+
+    Raises
+    ------
+    InputError
+        `input_missing`, `input_empty` when nothing is DICOM, `send_refused_association` with why.
+    UnavailableError
+        `send_unreachable`, `send_aborted`.
+    """
+    outgoing, skipped = scan(path)
+    if not outgoing:
+        raise InputError("input_empty", skipped=skipped)
+    sent = Sent(files=len(outgoing), skipped=skipped)
+    for group in by_association(outgoing):
+        _send_group(group, receiver, sent, advance)
+    return sent
+
+
+def scan(path: Path) -> tuple[list[Outgoing], int]:
+    """Every DICOM file at or below `path`, by name, and how many others there were."""
+    if not path.exists():
+        raise InputError("input_missing")
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    found = [(one, _context(one)) for one in files]
+    outgoing = [Outgoing(one, context) for one, context in found if context is not None]
+    return outgoing, len(files) - len(outgoing)
+
+
+def by_association(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Groups of as few associations as there can be; the order of the files is kept in each."""
+    contexts = list(dict.fromkeys(one.context for one in outgoing))
+    for start in range(0, len(contexts), CONTEXTS_OF_ONE_ASSOCIATION):
+        wanted = set(contexts[start : start + CONTEXTS_OF_ONE_ASSOCIATION])
+        yield [one for one in outgoing if one.context in wanted]
+
+
+def _context(path: Path) -> Context | None:
+    try:
+        meta = read_file_meta_info(path)
+        kind = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+    except (InvalidDicomError, OSError, EOFError, AttributeError, ValueError, NotImplementedError):
+        return None
+    sound = all(kind) and "MediaStorageSOPInstanceUID" in meta
+    return kind if sound and kind[0] != MediaStorageDirectoryStorage else None
+
+
+def _send_group(
+    group: Sequence[Outgoing], receiver: Receiver, sent: Sent, advance: Advance
+) -> None:
+    """One association, opened again where the receiver breaks it off."""
+    left = list(group)
+    for _ in range(_TRIES):
+        association = _associate(receiver, list(dict.fromkeys(one.context for one in left)))
+        accepted = {
+            (str(one.abstract_syntax), str(one.transfer_syntax[0]))
+            for one in association.accepted_contexts
+        }
+        while left and association.is_established:
+            status = _store(association, left[0], accepted)
+            if status == _NO_ANSWER:
+                break
+            sent.statuses[status] += 1
+            # PS3.4 table B.2-1: 0xB000, 0xB006 and 0xB007 are warnings, the instance is stored.
+            sent.stored += status in ("0x0000", "0xb000", "0xb006", "0xb007")
+            left.pop(0)
+            advance(sum(sent.statuses.values()), sent.files)
+        if not left:
+            association.release()
+            return
+        association.abort()
+    raise UnavailableError("send_aborted", left=len(left))
+
+
+def _store(association: Any, one: Outgoing, accepted: set[Context]) -> str:
+    if one.context not in accepted:
+        return _NO_CONTEXT
+    try:
+        answer = association.send_c_store(one.path)
+    except (RuntimeError, ValueError, AttributeError, OSError):
+        # The association ended under us, or the file changed since it was scanned.
+        return _NO_ANSWER if not association.is_established else "unreadable"
+    status = answer.get("Status") if answer is not None else None
+    return _NO_ANSWER if status is None else f"0x{int(status):04x}"
+
+
+def _associate(receiver: Receiver, contexts: Sequence[Context]) -> Any:
+    # The bytes of the file go out as they are, in pieces, without being parsed.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    ours = AE(ae_title=receiver.calling)
+    ours.maximum_pdu_size = _PDU_BYTES
+    ours.connection_timeout = ours.acse_timeout = ours.network_timeout = _TIMEOUT_S
+    ours.dimse_timeout = _TIMEOUT_S
+    association = ours.associate(
+        receiver.host,
+        receiver.port,
+        contexts=[build_context(kind, [syntax]) for kind, syntax in contexts],
+        ae_title=receiver.called,
+        max_pdu=_PDU_BYTES,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+    )
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        primitive = association.acceptor.primitive
+        diagnostic = int(getattr(primitive, "diagnostic", 0) or 0)
+        reason = _REASONS.get(diagnostic, "other")
+        raise InputError("send_refused_association", reason=reason)
+    raise UnavailableError("send_unreachable")
+
+
+def _no_delay(event: Any) -> None:
+    """pynetdicom leaves Nagle's algorithm on, which costs 40 ms an instance."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

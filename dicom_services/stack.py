@@ -1,0 +1,277 @@
+"""The stack on one machine: Orthanc, Redis and workers, brought up, taken down and looked at."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from dicom_services.configuration import write_configuration, write_modality_configuration
+from dicom_services.data_folder import DataFolder, State, first_state
+from dicom_services.errors import ConfigError, RadloopError, UnavailableError
+from dicom_services.modalities import Modality, active, read_modalities, write_modalities
+from dicom_services.orthanc import Orthanc
+from dicom_services.orthanc_config import BINARY, SERVICE
+from dicom_services.plugin_site import plugin_package, plugin_site
+from dicom_services.ports import choose_port
+from dicom_services.routes import check_rules
+from dicom_services.settings import Settings, read_secret
+from dicom_services.supervision import (
+    ProcessState,
+    Supervisor,
+    end_processes,
+    stack_processes,
+    wait_for_end,
+)
+from dicom_services.wake_up import wake_up
+
+Say = Callable[[str], None]
+_POLL_S: Final = 0.1
+_ALL_JOBS: Final = "/radloop/jobs?limit=5000"
+# A program that ends this long after its start again and again will not come up by waiting.
+_GIVE_UP_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` found and did: `restarted` names the programs whose configuration had changed."""
+
+    state: State
+    was_running: bool
+    restarted: tuple[str, ...]
+    processes: tuple[ProcessState, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every process runs."""
+        return all(process.state == "RUNNING" for process in self.processes)
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatus:
+    """What `status` shows; None means that the service did not answer.
+
+    `waiting` is queue name to length, `router` what our plugin says of itself, `jobs` state to
+    number of jobs.
+    """
+
+    running: bool
+    aet: str
+    state: State
+    processes: tuple[ProcessState, ...]
+    orthanc_version: str | None
+    waiting: dict[str, int] | None
+    router: dict[str, Any] | None
+    jobs: dict[str, int] | None
+    disk_free_gb: float
+
+
+def up(
+    folder: DataFolder,
+    settings: Settings,
+    *,
+    dicom_listen: bool | None = None,
+    workers: int | None = None,
+    say: Say = lambda _: None,
+) -> Started:
+    """Bring the stack up, or a running one up to date.
+
+    Parameters
+    ----------
+    folder, settings
+    dicom_listen : bool or None
+        Whether modalities of other machines may send; None keeps what was chosen before.
+    workers : int or None
+        How many; None keeps what was chosen before.
+    say : callable
+        Told what is happening, in short lines.
+
+    Raises
+    ------
+    ConfigError
+        For whatever is not installed or not right, before anything is started.
+    UnavailableError
+        `orthanc_start`, `redis_start` when a service did not answer in time.
+    """
+    _require_programs()
+    check_rules(settings.routing.file)
+    folder.prepare()
+    with folder.locked():
+        supervisor = Supervisor(folder)
+        running = supervisor.answers()
+        if not running and end_processes(folder, grace_s=10.0):
+            say("ended processes that an earlier supervisor had left behind")
+        state = _decide(folder, settings, running, dicom_listen, workers)
+        write_configuration(folder, settings, state)
+        folder.keep(state)
+        restarted: tuple[str, ...] = ()
+        if running:
+            restarted = supervisor.apply()
+            if "orthanc" not in restarted:
+                _tell_modalities(folder, state, read_modalities(folder.modalities_json))
+            if restarted:
+                say(f"configuration changed: {', '.join(restarted)} started anew")
+        else:
+            say("starting Redis, Orthanc and workers")
+            supervisor.start(settings.stack.start_timeout_s)
+        _wait(folder, state, supervisor, settings, say)
+        return Started(state, running, restarted, supervisor.processes())
+
+
+def down(folder: DataFolder, settings: Settings, say: Say = lambda _: None) -> bool:
+    """Stop everything that belongs to the stack; False where nothing ran."""
+    if not folder.exists() or not (folder.home / "run").is_dir():
+        return False
+    with folder.locked():
+        supervisor = Supervisor(folder)
+        if not supervisor.answers():
+            return end_processes(folder, grace_s=10.0) > 0
+        say("stopping; a worker may finish a short job first")
+        supervisor.shutdown()
+        if not wait_for_end(folder, settings.stack.stop_timeout_s):
+            say(f"ending {len(stack_processes(folder))} processes that did not stop")
+            end_processes(folder, grace_s=5.0)
+        return True
+
+
+def status(folder: DataFolder, settings: Settings) -> StackStatus:
+    """Look at every part; nothing is changed and nothing that is missing is an error.
+
+    Raises
+    ------
+    UnavailableError
+        `stack_absent` when there was never a stack in this folder.
+    """
+    state = folder.state()
+    processes = Supervisor(folder).processes()
+    version: str | None = None
+    router: dict[str, Any] | None = None
+    jobs: dict[str, int] | None = None
+    waiting: dict[str, int] | None = None
+    if processes:
+        with suppress(RadloopError), connect(folder, state, timeout_s=5.0) as orthanc:
+            version = str(orthanc.system().get("Version", ""))
+            router = orthanc.status()
+            jobs = dict(Counter(str(one["state"]) for one in orthanc.get_json(_ALL_JOBS)))
+        with suppress(RadloopError):
+            waiting = wake_up(folder, state.redis_port, settings.queue.names).waiting
+    free_gb = shutil.disk_usage(folder.home).free / 1e9
+    return StackStatus(
+        running=bool(processes),
+        aet=settings.orthanc.aet,
+        state=state,
+        processes=processes,
+        orthanc_version=version,
+        waiting=waiting,
+        router=router,
+        jobs=jobs,
+        disk_free_gb=round(free_gb, 1),
+    )
+
+
+def connect(
+    folder: DataFolder, state: State, *, threads: int = 4, timeout_s: float = 60.0
+) -> Orthanc:
+    """The stack's Orthanc, as the service user."""
+    password = read_secret(folder.secret("orthanc_service"))
+    url = f"http://127.0.0.1:{state.http_port}"
+    return Orthanc(url, SERVICE, password, threads=threads, timeout_s=timeout_s)
+
+
+def change_modalities(
+    folder: DataFolder, settings: Settings, modalities: Iterable[Modality]
+) -> bool:
+    """Keep the registered modalities and tell Orthanc; whether it runs and knows them now."""
+    state = folder.state()
+    known = tuple(modalities)
+    with folder.locked():
+        write_modalities(folder.modalities_json, known)
+        write_modality_configuration(folder, settings, state, known)
+        if not Supervisor(folder).answers():
+            return False
+        _tell_modalities(folder, state, known)
+        return True
+
+
+def _tell_modalities(folder: DataFolder, state: State, modalities: Iterable[Modality]) -> None:
+    told = active(modalities, dicom_listen=state.dicom_listen)
+    with connect(folder, state, timeout_s=10.0) as orthanc:
+        for name in set(orthanc.get_json("/modalities")) - {one.name for one in told}:
+            orthanc.delete_path(f"/modalities/{name}")
+        for one in told:
+            orthanc.put_json(f"/modalities/{one.name}", one.for_orthanc())
+
+
+def _require_programs() -> None:
+    if not BINARY.exists():
+        raise ConfigError("orthanc_missing")
+    if shutil.which("redis-server") is None:
+        raise ConfigError("redis_server_missing")
+    plugin_package()
+    if not (plugin_site() / "rq").is_dir():
+        raise ConfigError("plugin_site_missing")
+
+
+def _decide(
+    folder: DataFolder,
+    settings: Settings,
+    running: bool,
+    dicom_listen: bool | None,
+    workers: int | None,
+) -> State:
+    """Ports and choices: the earlier ones where they still hold."""
+    first = first_state(settings)
+    state = folder.state() if folder.exists() else first
+    if not running:
+        if state.preferred != first.preferred:
+            state = replace(first, dicom_listen=state.dicom_listen, workers=state.workers)
+        http = choose_port(state.http_port)
+        dicom = choose_port(state.dicom_port, {http})
+        redis = choose_port(state.redis_port, {http, dicom})
+        state = replace(state, http_port=http, dicom_port=dicom, redis_port=redis)
+    if dicom_listen is not None:
+        state = replace(state, dicom_listen=dicom_listen)
+    if workers is not None:
+        state = replace(state, workers=workers)
+    return state
+
+
+def _wait(
+    folder: DataFolder, state: State, supervisor: Supervisor, settings: Settings, say: Say
+) -> None:
+    """Until Redis and Orthanc answer and every process runs."""
+    begin = time.monotonic()
+
+    def redis() -> bool:
+        try:
+            wake_up(folder, state.redis_port, ())
+        except UnavailableError:
+            return False
+        return True
+
+    def orthanc() -> bool:
+        try:
+            with connect(folder, state, timeout_s=5.0) as client:
+                return bool(client.system())
+        except UnavailableError:
+            return False
+
+    for name, ready in (("redis", redis), ("orthanc", orthanc)):
+        while not ready():
+            waited_s = time.monotonic() - begin
+            ending = any(
+                one.name == name and one.state in ("BACKOFF", "FATAL")
+                for one in supervisor.processes()
+            )
+            if waited_s > settings.stack.start_timeout_s or (ending and waited_s > _GIVE_UP_S):
+                raise UnavailableError(f"{name}_start")
+            time.sleep(_POLL_S)
+        say(f"{name} answers after {time.monotonic() - begin:.1f} s")
+    while any(one.state == "STARTING" for one in supervisor.processes()):
+        if time.monotonic() - begin > settings.stack.start_timeout_s:
+            return
+        time.sleep(_POLL_S)
