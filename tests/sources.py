@@ -136,7 +136,7 @@ def provenance(**fields: Any) -> Provenance:
         pipeline="calcium",
         version="1.0.0",
         title="Coronary calcium",
-        procedure=Code("24628-8", "LN", "CT Chest WO contrast"),
+        procedure=Code("25045-6", "LN", "CT unspecified body region"),
         card=card,
         software_version="0.1.0",
         started=datetime(2024, 5, 1, 12, 30, 15, 250, timezone(timedelta(hours=2))),

@@ -1,4 +1,4 @@
-"""What highdicom lets pass and must not leave this house: checked on the findings and on the bytes."""
+"""What highdicom lets pass and must not leave: checked on findings and on finished objects."""
 
 from __future__ import annotations
 

@@ -23,14 +23,13 @@ INPUTS_SHA256: Final = Code("inputs_sha256", PRIVATE, "SHA-256 over the source i
 CONTAINER_DIGEST: Final = Code("container_digest", PRIVATE, "Digest of the container image")
 ROUTING_RULE: Final = Code("routing_rule", PRIVATE, "Routing rule")
 RESEARCH_NOTICE: Final = Code("research_notice", PRIVATE, "Notice to the reader")
+REMARK: Final = Code("remark", PRIVATE, "Remark")
 INTENDED_USE: Final = Code("intended_use", PRIVATE, "Intended use of the algorithm")
 TRAINED_ON: Final = Code("trained_on", PRIVATE, "Data the algorithm was made from")
 REFUSED: Final = Code("refused", PRIVATE, "Analysis refused because")
 RULE_BASED: Final = Code("rule_based", PRIVATE, "Rule-based image analysis")
 
 # PS3.16: CID 7010, 7021, 7151, 7162, 7464, 7551 and TID 300, 1500.
-APPROXIMATE_LOCATION: Final = Code("121226", "DCM", "Approximate spatial location")
-SOURCE_OF_MEASUREMENT: Final = Code("121112", "DCM", "Source of Measurement")
 SOURCE: Final = Code("260753009", "SCT", "Source")
 OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")
 CALCIUM_SCORE: Final = Code("112058", "DCM", "Calcium score")

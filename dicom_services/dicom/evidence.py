@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.config import IGNORE
-from pydicom.dataelem import DataElement
-from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_services.dicom.identity import put
 from dicom_services.dicom.source import SourceInstance, SourceSeries
 from dicom_services.dicom.uids import derived_uid, usable_uid
 from dicom_services.domain.geometry import Geometry
@@ -35,7 +33,7 @@ def references(source: SourceSeries) -> list[Dataset]:
     for keyword in _BLANK:
         setattr(base, keyword, None)
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        _set(base, keyword, str(source.header.get(keyword, "")))
+        put(base, keyword, str(source.header.get(keyword, "")))
     return [_image(base, instance) for instance in source.instances]
 
 
@@ -67,7 +65,7 @@ def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
     usable = thickness is not None and float(thickness) > 0.0
     base.SliceThickness = _ds(float(thickness) if usable else geometry.slice_spacing_mm)
     base.SpacingBetweenSlices = _ds(geometry.slice_spacing_mm)
-    _set(base, "FrameOfReferenceUID", frame_of_reference(source, geometry))
+    put(base, "FrameOfReferenceUID", frame_of_reference(source, geometry))
     base.PositionReferenceIndicator = ""
     for keyword in ("LossyImageCompression", "LossyImageCompressionMethod"):
         if header.get(keyword):
@@ -97,8 +95,8 @@ def frame_of_reference(source: SourceSeries, geometry: Geometry | None) -> str:
 def _image(base: Dataset, instance: SourceInstance) -> Dataset:
     image = Dataset()
     image.update(base)
-    _set(image, "SOPClassUID", instance.sop_class_uid)
-    _set(image, "SOPInstanceUID", instance.sop_instance_uid)
+    put(image, "SOPClassUID", instance.sop_class_uid)
+    put(image, "SOPInstanceUID", instance.sop_instance_uid)
     return image
 
 
@@ -128,9 +126,3 @@ def _numbers(header: Dataset, keyword: str, computed: tuple[float, ...]) -> list
 def _ds(value: float) -> str:
     """At most 16 characters, as DS asks (PS3.5 table 6.2-1)."""
     return format_number_as_ds(float(value))
-
-
-def _set(dataset: Dataset, keyword: str, value: Any) -> None:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    dataset[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydicom import Dataset
 from pydicom.charset import python_encoding
 from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 
@@ -56,12 +56,12 @@ def copy_identity(header: Dataset, result: Dataset) -> None:
     """
     own_text = _own_text(result)
     for keyword in _ALWAYS:
-        _put(result, keyword, _clean(header, keyword))
+        put(result, keyword, _clean(header, keyword))
     for keyword in _WHERE_PRESENT:
         value = _clean(header, keyword)
         if value:
-            _put(result, keyword, value)
-    _put(result, "StudyInstanceUID", str(header.get("StudyInstanceUID", "")))
+            put(result, keyword, value)
+    put(result, "StudyInstanceUID", str(header.get("StudyInstanceUID", "")))
     sets = _character_sets(header, own_text, result)
     if sets:
         result.SpecificCharacterSet = sets
@@ -88,11 +88,9 @@ def _own_text(result: Dataset) -> list[str]:
     return [text for text in texts(result) if not text.isascii()]
 
 
-def _put(result: Dataset, keyword: str, value: Any) -> None:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    # A value that the source has and the standard forbids (a long Patient ID) is repeated.
-    result[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE)
+def put(result: Dataset, keyword: str, value: Any) -> None:
+    """Set an attribute to what a source has, even where the standard forbids it."""
+    result.add(DataElement(keyword, dictionary_VR(keyword), value, validation_mode=IGNORE))
 
 
 def _clean(header: Dataset, keyword: str) -> Any:
@@ -108,9 +106,7 @@ def _clean(header: Dataset, keyword: str) -> Any:
 
 
 def _legal(keyword: str, text: str) -> str:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    vr = dictionary_VR(tag)
+    vr = dictionary_VR(keyword)
     if keyword in _CHOICES:
         return text if text in _CHOICES[keyword] else ""
     if vr == "DA":
@@ -142,5 +138,7 @@ def _character_sets(header: Dataset, own_text: list[str], result: Dataset) -> li
         return "ISO_IR 192"
     if any(declared):
         return declared if len(declared) > 1 else declared[0]
-    copied = [str(result[keyword].value) for keyword in (*_ALWAYS, *_WHERE_PRESENT) if keyword in result]
+    copied = [
+        str(result[keyword].value) for keyword in (*_ALWAYS, *_WHERE_PRESENT) if keyword in result
+    ]
     return "" if all(text.isascii() for text in copied) else "ISO_IR 100"
