@@ -43,7 +43,8 @@ class Router:
         self._lock = threading.RLock()
         self._parent: OrderedDict[str, str] = OrderedDict()
         self._facts: dict[str, dict[str, Any]] = {}
-        self._jobs: OrderedDict[str, str] = OrderedDict()
+        # Series and state of each job, newest last, so that nobody has to read every record.
+        self._jobs: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._pending: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._wake = threading.Event()
         self._position = 0
@@ -287,12 +288,18 @@ class Router:
         return ledger.read_record(archive.metadata(series).get(archive.METADATA))
 
     def _write(self, series: str, record: ledger.Record) -> bool:
-        for job_id in record["jobs"]:
-            self._jobs[job_id] = series
-            self._jobs.move_to_end(job_id)
+        text = ledger.write_record(record)
+        self._remember(series, record)
+        return archive.write_metadata(series, text)
+
+    def _remember(self, series: str, record: ledger.Record) -> None:
+        for job_id, job in record["jobs"].items():
+            known = self._jobs.get(job_id)
+            self._jobs[job_id] = (series, str(job["state"]))
+            if known is None or known[1] != job["state"]:
+                self._jobs.move_to_end(job_id)
         while len(self._jobs) > REMEMBERED_JOBS:
             self._jobs.popitem(last=False)
-        return archive.write_metadata(series, ledger.write_record(record))
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -327,8 +334,7 @@ class Router:
             if record is None:
                 continue
             with self._lock:
-                for job_id in record["jobs"]:
-                    self._jobs[job_id] = series
+                self._remember(series, record)
             time.sleep(0)
 
     def _enqueue_pending(self) -> None:
@@ -346,11 +352,17 @@ class Router:
         """Bring ledger and queue together; how many jobs had to be queued again."""
         repaired = 0
         with self._lock:
-            known = list(self._jobs.items())
+            known = [
+                (job_id, series)
+                for job_id, (series, state) in self._jobs.items()
+                if state not in ledger.FINAL
+            ]
         for job_id, series in known:
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
             if record is None or job is None or job["state"] in ledger.FINAL:
+                with self._lock:
+                    self._jobs.pop(job_id, None)
                 continue
             if job_id in self._pending:
                 continue
@@ -462,7 +474,11 @@ class Router:
     def jobs_view(self, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, of one state if it is named."""
         with self._lock:
-            known = list(reversed(self._jobs.items()))
+            known = [
+                (job_id, series)
+                for job_id, (series, job_state) in reversed(self._jobs.items())
+                if state in ("", job_state)
+            ]
         found: list[dict[str, Any]] = []
         for job_id, series in known:
             record = self._record(series)
@@ -477,7 +493,11 @@ class Router:
     def status_view(self) -> dict[str, Any]:
         """How the router stands, for `radloop status` and doctor."""
         with self._lock:
+            counts: dict[str, int] = {}
+            for _, state in self._jobs.values():
+                counts[state] = counts.get(state, 0) + 1
             return {
+                "jobs": counts,
                 "position": self._position,
                 "settled": self._saved,
                 "arriving_studies": len(self._arriving.studies),

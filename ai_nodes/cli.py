@@ -1,0 +1,144 @@
+"""Commands of a computing machine: analyze without a server, worker, pipelines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ai_nodes.analysis import Outcome, analyse
+from ai_nodes.ops.region_file import load_region
+from ai_nodes.pipeline import Pipeline, Settings
+from ai_nodes.registry import PIPELINES
+from dicom_services.dicom.intake import InputSeries, open_input
+from dicom_services.dicom.write import to_bytes
+from dicom_services.domain.findings import Code, Measurement, Observation
+from dicom_services.errors import ConfigError, InputError, MissingError
+from dicom_services.routes import check_rules, explain
+from dicom_services.settings import read_settings
+
+DONE, REFUSED = 0, 3
+
+
+def analyze(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder, file or zip of DICOM.")],
+    pipeline: Annotated[str, typer.Option(help="Name of the pipeline.")] = "calcium",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    series: Annotated[
+        str, typer.Option(help="Series Instance UID, where INPUT holds several.")
+    ] = "",
+    region: Annotated[
+        Path | None, typer.Option(help="SEG or NIfTI on the same grid: score inside it.")
+    ] = None,
+    everything_above_130: Annotated[
+        bool, typer.Option("--everything-above-130", help="Score the whole volume, bones too.")
+    ] = False,
+) -> None:
+    """Analyse DICOM without a server: writes .dcm results and findings.json, prints a table.
+
+    Exit codes: 0 done, 2 usage, 3 refused, 4 unavailable.
+    """
+    console = Console()
+    chosen = PIPELINES.get(pipeline)
+    if chosen is None or (region is not None and everything_above_130):
+        code = "pipeline_unknown" if chosen is None else "region_and_everything"
+        raise ConfigError(code)
+    if not source.exists():
+        raise ConfigError("input_missing")
+    settings: Settings = {"region": "everything"} if everything_above_130 else {}
+    picked = _pick(open_input(source), pipeline, series, by_hand=bool(settings or region))
+    outcome = analyse(
+        list(picked.files),
+        chosen,
+        settings,
+        region=(lambda geometry: load_region(region, geometry)) if region else None,
+        stage=lambda stage: console.print(f"[dim]{stage} ...[/dim]", highlight=False),
+    )
+    _write(out, outcome)
+    _print(console, chosen, outcome, out)
+    raise typer.Exit(DONE if outcome.state == "done" else REFUSED)
+
+
+def worker() -> None:
+    """Take jobs from the queue until told to stop; started by `radloop up`."""
+    from ai_nodes.worker import main
+
+    main()
+
+
+def pipelines(
+    as_json: Annotated[bool, typer.Option("--json", help="Name and version as JSON.")] = False,
+) -> None:
+    """List the pipelines of this machine."""
+    if as_json:
+        print(json.dumps({name: one.version for name, one in PIPELINES.items()}))
+        return
+    table = Table("pipeline", "version", "intended use", "trained on")
+    for name, one in PIPELINES.items():
+        table.add_row(name, one.version, one.card.intended_use, one.card.trained_on)
+    Console().print(table)
+
+
+def _pick(found: list[InputSeries], pipeline: str, wanted: str, *, by_hand: bool) -> InputSeries:
+    """The series to analyse: the one named, the only one, or the one the routing rules choose."""
+    if wanted:
+        found = [one for one in found if one.series_uid == wanted]
+        if not found:
+            raise MissingError("series_not_in_input")
+        return found[0]
+    if not found:
+        raise InputError("no_dicom_series")
+    if by_hand and len(found) == 1:
+        return found[0]
+    rules = read_settings().routing.file
+    ours = {name for name, rule in check_rules(rules).items() if rule["pipeline"] == pipeline}
+    asked = [
+        {"id": str(at), "study": one.study_uid, "facts": one.facts} for at, one in enumerate(found)
+    ]
+    for decision in explain(rules, asked):
+        if ours.intersection(decision["chosen"]):
+            return found[int(decision["id"])]
+    raise InputError("no_rule", series=len(found))
+
+
+def _write(out: Path, outcome: Outcome) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for one, entry in zip(outcome.objects, outcome.document["results"], strict=True):
+        (out / entry["file"]).write_bytes(to_bytes(one))
+    text = json.dumps(outcome.document, indent=2, ensure_ascii=False)
+    (out / "findings.json").write_text(text + "\n", "utf-8")
+
+
+def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) -> None:
+    title = f"{pipeline.title}: {outcome.state}"
+    if outcome.state == "refused":
+        facts = " ".join(f"{name}={value}" for name, value in outcome.facts.items())
+        console.print(f"[bold]{title}[/bold]: {outcome.code} {facts}".rstrip(), highlight=False)
+        for entry in outcome.document["results"]:
+            console.print(f"{entry['file']} says so as a DICOM SR in {out}", highlight=False)
+        return
+    table = Table("finding", "site", "value", "unit", title=title, title_justify="left")
+    for finding in outcome.findings:
+        if isinstance(finding, Measurement):
+            method = f" ({finding.derivation})" if finding.derivation else ""
+            table.add_row(
+                finding.what.meaning + method,
+                finding.site.meaning,
+                f"{finding.value:.1f}",
+                _unit(finding.unit),
+            )
+        elif isinstance(finding, Observation):
+            site = finding.site.meaning if finding.site else ""
+            table.add_row(finding.what.meaning, site, finding.value.meaning, "")
+    console.print(table)
+    files = ", ".join(entry["file"] for entry in outcome.document["results"])
+    console.print(f"{files}, findings.json in {out}", highlight=False)
+    console.print("Research use only, not a medical device.", highlight=False)
+
+
+def _unit(unit: Code) -> str:
+    return "" if unit.value in ("1", "{score}") else unit.value

@@ -1,0 +1,85 @@
+"""`radloop demo` and `radloop phantom`: a known answer, or your own study, all the way round."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dicom_services.cli_options import PROBLEMS, DataOption, folder_of, settings_of_call
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder for the slices and truth.json.")],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 7,
+    slices: Annotated[int, typer.Option(min=30, max=400)] = 50,
+) -> None:
+    """Write a made-up cardiac CT of known calcium score as DICOM."""
+    from dicom_services.phantom_command import write_phantom
+
+    truth = write_phantom(out, seed, slices)
+    typer.echo(f"{slices} slices in {out}; Agatston score on paper {truth['agatston']:.1f}")
+
+
+def demo(
+    study: Annotated[
+        Path | None, typer.Argument(help="A folder of DICOM; else a phantom is made.")
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Start the stack, send a study, and show what comes back."""
+    from dicom_services import stack, tables
+    from dicom_services.demo import send_and_watch
+
+    folder, settings = folder_of(data), settings_of_call()
+    stack.up(folder, settings, say=typer.echo)
+    with tempfile.TemporaryDirectory(prefix="radloop-demo-") as made:
+        truth: dict[str, Any] = {}
+        if study is None:
+            truth = _made(Path(made))
+        source = study or Path(made)
+        with tables.progress_bar("sending") as advance:
+            sent, ended = send_and_watch(folder, settings, source, typer.echo, advance)
+    typer.echo(sent.sentence())
+    told = stack.status(folder, settings)
+    for one in ended:
+        typer.echo()
+        if one.rows:
+            tables.show_table(("read back from the PACS", "site", "value", "unit"), one.rows)
+        if truth and one.state == "done":
+            _compare(one.rows, truth)
+        results = ", ".join(one.modalities) or "no objects"
+        code = f" ({one.code})" if one.code else ""
+        typer.echo(f"{one.state}{code}: {results} stored {one.seconds:.1f} s after the last image")
+        http = f"http://127.0.0.1:{told.state.http_port}"
+        typer.echo(f"look: {http}/app/explorer.html#study?uuid={one.study}")
+    typer.echo()
+    tables.show_table(("what", "where"), tables.address_rows(folder, told))
+    typer.echo("Everything keeps running; `make down` stops it. Research use, no medical device.")
+    if not ended or any(one.state == "failed" for one in ended):
+        raise typer.Exit(PROBLEMS)
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    import secrets
+
+    from dicom_services.dicom.ct_writer import write_ct_series
+    from dicom_services.phantom_command import demo_phantom
+
+    typer.echo("making a cardiac CT phantom: 50 slices of 3 mm with planted coronary calcium")
+    made = demo_phantom()
+    # A new study each time, so that every demo shows the whole way.
+    write_ct_series(made.volume, folder, seed=f"demo-{secrets.token_hex(8)}")
+    return made.truth()
+
+
+def _compare(rows: tuple[tuple[str, str, str, str], ...], truth: dict[str, Any]) -> None:
+    from dicom_services.demo import agatston_of
+
+    scores = agatston_of(rows)
+    if not scores:
+        return
+    known = float(truth["agatston"])
+    typer.echo(f"known answer of the phantom: Agatston {known:.1f}; the PACS says {scores[0]:.1f}")

@@ -1,0 +1,321 @@
+"""The whole way, through the real Orthanc, Redis and worker: sent, routed, analysed, stored."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import redis
+from tests.integration.conftest import Stack
+
+from dicom_services.dicom.ct_writer import write_ct_series
+from dicom_services.orthanc import Orthanc
+from dicom_services.phantom import Phantom
+from dicom_services.phantom_command import demo_phantom
+
+FINAL = {"done", "refused", "failed"}
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return demo_phantom(matrix=256)
+
+
+@pytest.fixture(scope="module")
+def orthanc(stack: Stack) -> Orthanc:
+    return stack.orthanc
+
+
+def write(phantom: Phantom, folder: Path, seed: str, **options: str) -> str:
+    """Write the phantom; its Study Instance UID."""
+    paths = write_ct_series(phantom.volume, folder, seed=seed, **options)
+    return str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+
+
+def study_of(orthanc: Orthanc, uid: str) -> str:
+    found = orthanc.find("studies", {"StudyInstanceUID": uid})
+    return found[0] if found else ""
+
+
+def view_of(orthanc: Orthanc, uid: str) -> dict[str, Any]:
+    study = study_of(orthanc, uid)
+    return orthanc.get_json(f"/radloop/studies/{study}") if study else {"state": "", "series": []}
+
+
+def until(condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError("not in time")
+
+
+def ended(orthanc: Orthanc, uid: str, limit_s: float = 90.0) -> dict[str, Any]:
+    """The study's view once it is final and nothing more is arriving."""
+
+    def look() -> dict[str, Any] | None:
+        view = view_of(orthanc, uid)
+        return view if view["state"] in FINAL and not view["arriving"] else None
+
+    return dict(until(look, limit_s))
+
+
+def image_series(view: dict[str, Any]) -> dict[str, Any]:
+    return next(s for s in view["series"] if s["excluded_by"] != "result")
+
+
+def jobs(view: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(image_series(view)["jobs"])
+
+
+def objects(orthanc: Orthanc, job: dict[str, Any]) -> dict[str, pydicom.Dataset]:
+    """The stored results of a job by modality."""
+    found = {}
+    for result in job["results"]:
+        instance = orthanc.instances_of(result["series"])[0]
+        found[result["modality"]] = pydicom.dcmread(
+            io.BytesIO(orthanc.get_bytes(f"/instances/{instance}/file"))
+        )
+    return found
+
+
+def numbers(report: pydicom.Dataset, code: str) -> list[float]:
+    """Every numeric value of a concept anywhere in an SR."""
+    found = []
+
+    def walk(items: Any) -> None:
+        for item in items:
+            names = item.get("ConceptNameCodeSequence")
+            if item.ValueType == "NUM" and names and names[0].CodeValue == code:
+                found.append(float(item.MeasuredValueSequence[0].NumericValue))
+            walk(item.get("ContentSequence", []))
+
+    walk(report.ContentSequence)
+    return found
+
+
+def text_of(report: pydicom.Dataset) -> str:
+    return str(report.to_json())
+
+
+def test_a_ct_comes_back_with_its_calcium(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-1")
+    stack.send(tmp_path)
+    view = ended(orthanc, uid)
+    assert view["state"] == "done", view
+    job = jobs(view)[0]
+    found = objects(orthanc, job)
+    assert set(found) == {"SEG", "SR", "KO"}
+    assert all(str(one.StudyInstanceUID) == uid for one in found.values())
+    assert any(
+        value == pytest.approx(phantom.score, rel=1e-3) for value in numbers(found["SR"], "112058")
+    ), numbers(found["SR"], "112058")
+    assert f"{phantom.score:.0f}" in job["summary"]
+
+
+def test_results_are_found_by_qido(stack: Stack, orthanc: Orthanc) -> None:
+    answer = orthanc.get_json("/dicom-web/series", Modality="SR")
+    assert len(answer) >= 1
+
+
+def test_a_late_slice_makes_a_new_result_that_names_the_earlier_one(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path / "all", "loop-late")
+    late = tmp_path / "late"
+    late.mkdir()
+    for path in sorted((tmp_path / "all").glob("*.dcm"))[:2]:
+        path.rename(late / path.name)
+    stack.send(tmp_path / "all")
+    first = jobs(ended(orthanc, uid))[0]
+    assert first["count"] == 48
+    stack.send(late)
+    until(lambda: len(jobs(view_of(orthanc, uid))) == 2)
+    newest, oldest = jobs(ended(orthanc, uid))
+    assert (oldest["state"], oldest["superseded_by"]) == ("superseded", newest["job"])
+    assert (newest["state"], newest["supersedes"]) == ("done", first["job"])
+    earlier = next(r["sop"] for r in first["results"] if r["modality"] == "SR")
+    assert earlier in text_of(objects(orthanc, newest)["SR"])
+
+
+def test_run_again_makes_one_more_result(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-again")
+    stack.send(tmp_path)
+    series = image_series(ended(orthanc, uid))["series"]
+    orthanc.post_json(f"/radloop/series/{series}/run/-", None)
+    until(lambda: len(jobs(view_of(orthanc, uid))) == 2)
+    newest, oldest = jobs(ended(orthanc, uid))
+    assert newest["run"] == 1
+    assert oldest["state"] == "superseded"
+    assert {r["sop"] for r in newest["results"]}.isdisjoint({r["sop"] for r in oldest["results"]})
+
+
+def test_the_same_study_sent_twice_is_analysed_once(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-twice")
+    stack.send(tmp_path)
+    ended(orthanc, uid)
+    stack.send(tmp_path)
+    time.sleep(4.0)
+    assert len(jobs(ended(orthanc, uid))) == 1
+
+
+def test_a_phantom_by_name_is_ruled_out(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-qa", patient_name="CATPHAN^504")
+    stack.send(tmp_path)
+    view = ended(orthanc, uid)
+    assert (view["state"], view["code"]) == ("done", "phantom-by-name")
+    assert jobs(view) == []
+
+
+def test_a_study_that_no_rule_wants_stays_and_says_why(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-few")
+    for path in sorted(tmp_path.glob("*.dcm"))[3:]:
+        path.unlink()
+    stack.send(tmp_path)
+    view = ended(orthanc, uid)
+    assert (view["state"], view["code"]) == ("done", "no_rule")
+    assert "InstanceCount >= 8" in image_series(view)["why"][0]["why"]
+
+
+def test_a_worker_killed_in_the_middle_costs_time_only(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-killed")
+    stack.send(tmp_path)
+    until(lambda: view_of(orthanc, uid)["state"] == "running")
+    horse = until(lambda: _horses(stack), 5.0)[0]
+    os.kill(horse, signal.SIGKILL)
+    view = ended(orthanc, uid)
+    assert view["state"] == "done"
+    assert len(jobs(view)) == 1
+    modalities = [s for s in view["series"] if s["excluded_by"] == "result"]
+    assert len(modalities) == 3
+
+
+def test_orthanc_restarted_before_a_series_was_complete_still_ends(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-restart")
+    stack.send(tmp_path)
+    os.kill(stack.pid("orthanc"), signal.SIGKILL)
+    view = ended(stack.orthanc, uid)
+    assert view["state"] == "done"
+    assert len(jobs(view)) == 1
+
+
+def test_a_flushed_queue_is_filled_again_from_the_ledger(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-flush")
+    os.kill(stack.pid("worker"), signal.SIGSTOP)
+    try:
+        stack.send(tmp_path)
+        until(lambda: view_of(orthanc, uid)["state"] == "queued")
+        _redis(stack).flushall()
+    finally:
+        os.kill(stack.pid("worker"), signal.SIGCONT)
+    orthanc.post_json("/radloop/reconcile", None)
+    assert ended(orthanc, uid)["state"] == "done"
+
+
+def test_forged_messages_run_nothing_and_hold_up_nobody(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    mark = tmp_path / "run"
+    connection = _redis(stack)
+    command = f"touch {mark}"
+    for name, data in {
+        "forged-json": json.dumps(["os.system", None, [command], {}]).encode(),
+        "forged-pickle": b"cposix\nsystem\n(S'" + command.encode() + b"'\ntR.",
+    }.items():
+        fields: dict[Any, Any] = {
+            "created_at": "2026-01-02T03:04:05.000000Z",
+            "data": data,
+            "origin": "cpu",
+            "status": "queued",
+            "failure_callback_name": "os.abort",
+            "timeout": "60",
+        }
+        connection.hset(f"rq:job:{name}", mapping=fields)
+        connection.rpush("rq:queue:cpu", name)
+    uid = write(phantom, tmp_path / "next", "loop-forged")
+    stack.send(tmp_path / "next")
+    assert ended(orthanc, uid)["state"] == "done"
+    assert not mark.exists()
+    assert "queue.forged" in stack.log("worker")
+
+
+def test_a_damaged_series_is_refused_with_a_code_and_a_report(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-gap")
+    sorted(tmp_path.glob("*.dcm"))[20].unlink()
+    stack.send(tmp_path)
+    view = ended(orthanc, uid)
+    assert (view["state"], view["code"]) == ("refused", "slice_gap")
+    job = jobs(view)[0]
+    report = objects(orthanc, job)["SR"]
+    assert str(report.StudyInstanceUID) == uid
+    assert "slice_gap" in text_of(report)
+
+
+def test_no_patient_reaches_logs_or_queue(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(
+        phantom,
+        tmp_path,
+        "loop-phi",
+        patient_name="ZXQVPLANTED^NAME",
+        patient_id="PLANTED4711",
+        series_description="PLANTEDTEXT",
+    )
+    stack.send(tmp_path)
+    assert ended(orthanc, uid)["state"] == "done"
+    connection = _redis(stack)
+    places = {path.name: path.read_bytes() for path in (stack.data / "logs").iterdir()}
+    for key in connection.scan_iter("*"):
+        places[repr(key)] = connection.dump(key) or b""
+    append_only = [p for p in (stack.data / "redis").rglob("*") if p.is_file()]
+    places |= {path.name: path.read_bytes() for path in append_only}
+    planted = [b"PLANTED", uid.encode()]
+    assert [name for name, data in places.items() if any(word in data for word in planted)] == []
+    assert len(places) > 5
+
+
+def _redis(stack: Stack) -> redis.Redis:
+    password = (stack.data / "secrets" / "redis").read_text().strip()
+    return redis.Redis(host="127.0.0.1", port=stack.redis_port, password=password)
+
+
+def _horses(stack: Stack) -> list[int]:
+    """Children of the worker that work on a job."""
+    done = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(stack.pid("worker"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line.split(None, 1) for line in done.stdout.splitlines()]
+    return [int(pid) for pid, words in lines if "cheduler" not in words]
