@@ -187,7 +187,8 @@ def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
             try:
                 found = read_header(file, slice_header.SLICE_TAGS)
                 header = header or read_source_header(file)
-            except InputError:
+            except (InputError, MemoryError):
+                # A length of 4 GB ends as either; the other files may still tell who it is.
                 continue
             uid = text(found, slice_header.INSTANCE)
             place = numbers(found, slice_header.POSITION)
