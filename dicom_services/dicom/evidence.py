@@ -47,7 +47,8 @@ def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
     ------
     InputError
         `mask_grid` when `geometry` is not the grid of the source images: another number of
-        slices, rows or columns, or a slice off its image by more than a tenth of the spacing.
+        slices, rows or columns, or a slice off its image by more than a fifth of the spacing
+        and 0.1 mm, twice what reading lets a scanner be off.
     """
     header = source.header
     slices, rows, columns = geometry.shape
@@ -105,7 +106,7 @@ def _position(instance: SourceInstance, geometry: Geometry, k: int) -> list[str]
     if instance.position_mm is None:
         return [_ds(value) for value in computed]
     off = float(np.linalg.norm(computed - np.array(instance.position_mm)))
-    if off > 0.1 * geometry.slice_spacing_mm:
+    if off > max(0.2 * geometry.slice_spacing_mm, 0.1):
         raise InputError("mask_grid", millimetres=round(off, 2))
     return [_ds(value) for value in instance.position_mm]
 

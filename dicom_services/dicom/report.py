@@ -64,6 +64,11 @@ def refusal(
         for name, value in facts.items()
         if not isinstance(value, (bool, str)) and math.isfinite(value)
     }
+    words = [
+        f"{codes.fact(name).meaning}: {value}"
+        for name, value in facts.items()
+        if name not in numbers
+    ]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(f"{provenance.pipeline} refused", scene),
         algorithm_id=algorithm(provenance),
@@ -77,7 +82,7 @@ def refusal(
         ],
         qualitative_evaluations=[evaluation(why)],
     )
-    return _document([group], [why], [], scene)
+    return _document([group], [why], words, scene)
 
 
 def observer(provenance: Provenance) -> sr.ObserverContext:

@@ -16,7 +16,7 @@ from dicom_services.dicom.seg import segmentation
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.uids import usable_uid
 from dicom_services.domain.findings import Finding, Mask
-from dicom_services.errors import Fact
+from dicom_services.errors import Fact, InputError
 
 
 def encode(
@@ -50,12 +50,8 @@ def encode_refusal(
     """One report that says why there is no result, so that nobody waits for one.
 
     The source may be one that was refused for its images: those whose identifier cannot be
-    referred to, or comes again, are not named.
-
-    Raises
-    ------
-    InputError
-        `illegal_uid` when not even the study or series can be referred to, or no image can.
+    referred to, or comes again, are not named. Where not even study, series, patient and one image
+    can be named there is no report; the reason then stands in the job's state alone.
     """
     unique = {
         each.sop_instance_uid: each
@@ -63,8 +59,11 @@ def encode_refusal(
         if usable_uid(each.sop_instance_uid) and usable_uid(each.sop_class_uid)
     }
     named = replace(source, instances=tuple(unique.values()))
-    check_source(named)
-    results = (refusal(code, facts, named, provenance),)
+    try:
+        check_source(named)
+        results = (refusal(code, facts, named, provenance),)
+    except InputError:
+        return ()
     check_results(results, named)
     return results
 

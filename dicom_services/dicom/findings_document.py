@@ -1,0 +1,231 @@
+"""Findings as one JSON document, for programs that speak no DICOM; a JSON Schema pins it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydicom import Dataset
+
+from dicom_services.dicom import codes, uids
+from dicom_services.dicom.provenance import NOTICE, Provenance
+from dicom_services.dicom.seg import segments, tracking_key
+from dicom_services.dicom.source import SourceSeries
+from dicom_services.domain.findings import (
+    Code,
+    Finding,
+    Lesion,
+    Mask,
+    Measurement,
+    Observation,
+)
+from dicom_services.errors import Fact
+
+SCHEMA: Final = 1
+
+
+def findings_document(
+    findings: Sequence[Finding],
+    source: SourceSeries,
+    provenance: Provenance,
+    results: Sequence[Dataset] = (),
+    files: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a run found; the same numbers as its SR, never rounded.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    source : SourceSeries
+    provenance : Provenance
+    results : sequence of Dataset
+        The objects `encode` made.
+    files : sequence of str
+        Names they were written under, in the same order; empty where they were not.
+
+    Returns
+    -------
+    dict
+        Plain JSON, as `tests/wire/findings.schema.json` pins it. `lesions` has a row for each
+        lesion in each slice, `lesion_totals` one for each lesion. `slice` counts from 0 in the
+        order of the volume (a mask's `affine` says which way), `row` and `column` from 0 at the
+        centre of the first pixel.
+    """
+    masks = [finding for finding in findings if isinstance(finding, Mask)]
+    plain = [each for each in findings if not isinstance(each, Mask)]
+    warnings = [each for each in plain if isinstance(each, Observation) and not each.tracking]
+    lesions = [lesion for mask in masks for lesion in mask.lesions]
+    return _frame("done", source, provenance) | {
+        "findings": [_finding(each, source, provenance) for each in plain if each not in warnings],
+        "masks": [_mask(mask, masks, source, provenance) for mask in masks],
+        "lesions": [row for each in lesions for row in _rows(each, source)],
+        "lesion_totals": [_lesion(each, source, provenance) for each in lesions],
+        "warnings": [_statement(each) for each in warnings],
+        "results": _results(results, files),
+    }
+
+
+def refusal_document(
+    code: str,
+    facts: Mapping[str, Fact],
+    source: SourceSeries | None,
+    provenance: Provenance,
+    results: Sequence[Dataset] = (),
+    files: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Why a run has no findings; `source` is None where not even headers could be read."""
+    return _frame("refused", source, provenance) | {
+        "code": code,
+        "meaning": codes.reason(code).meaning,
+        "facts": dict(facts),
+        "findings": [],
+        "masks": [],
+        "lesions": [],
+        "lesion_totals": [],
+        "warnings": [],
+        "results": _results(results, files),
+    }
+
+
+def _frame(state: str, source: SourceSeries | None, provenance: Provenance) -> dict[str, Any]:
+    card = provenance.card
+    header = source.header if source is not None else Dataset()
+    return {
+        "schema": SCHEMA,
+        "state": state,
+        "code": "",
+        "notice": NOTICE,
+        "job": provenance.job,
+        "pipeline": provenance.pipeline,
+        "title": provenance.title,
+        "versions": {
+            "pipeline": provenance.version,
+            "software": provenance.software_version,
+            "model": {
+                "name": card.name,
+                "version": card.version,
+                "sha256": card.sha256,
+                "family": card.family,
+            },
+            "container": provenance.container,
+        },
+        "intended_use": card.intended_use,
+        "started": provenance.started.isoformat(),
+        "study": str(header.get("StudyInstanceUID", "")),
+        "source_series": str(header.get("SeriesInstanceUID", "")),
+        "source_instances": len(source.instances) if source is not None else 0,
+        "inputs_sha256": provenance.inputs_sha256,
+    }
+
+
+def _finding(finding: Finding, source: SourceSeries, provenance: Provenance) -> dict[str, Any]:
+    if isinstance(finding, Measurement):
+        key = finding.tracking or f"measurement {finding.what.value}"
+        return {
+            "kind": "measurement",
+            "code": _code(finding.what),
+            "method": _code(finding.method),
+            "value": finding.value,
+            "unit": finding.unit.value,
+            "site": _code(finding.site),
+            "tracking": key,
+            "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
+            "derivation": finding.derivation,
+            "probability": None,
+        }
+    if isinstance(finding, Observation):
+        return {
+            "kind": "observation",
+            "code": _code(finding.what),
+            "method": None,
+            "value": _code(finding.value),
+            "unit": None,
+            "site": _code(finding.site),
+            "tracking": finding.tracking,
+            "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, finding.tracking),
+            "derivation": "",
+            "probability": finding.probability,
+        }
+    raise TypeError("a mask or map is no plain finding")
+
+
+def _mask(
+    mask: Mask, masks: Sequence[Mask], source: SourceSeries, provenance: Provenance
+) -> dict[str, Any]:
+    key = tracking_key(mask)
+    shown = segments(masks)
+    number = next((index for index, each in enumerate(shown, 1) if each is mask), None)
+    return {
+        "segment": number,
+        "label": mask.label,
+        "code": _code(mask.what),
+        "site": _code(mask.site),
+        "voxels": int(mask.values.sum()),
+        "voxel_volume_mm3": mask.geometry.voxel_volume_mm3,
+        "slices": mask.geometry.shape[0],
+        "slice_spacing_mm": mask.geometry.slice_spacing_mm,
+        "affine": mask.geometry.affine.tolist(),
+        "tracking": key,
+        "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
+    }
+
+
+def _lesion(lesion: Lesion, source: SourceSeries, provenance: Provenance) -> dict[str, Any]:
+    key = lesion.tracking or lesion.id
+    return {
+        "id": lesion.id,
+        "vessel": _code(lesion.site),
+        "center_mm": list(lesion.center_mm),
+        "volume_mm3": lesion.volume_mm3,
+        "peak_hu": lesion.peak_hu,
+        "score": lesion.score,
+        "slices": [part.k for part in lesion.slices],
+        "tracking": key,
+        "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
+    }
+
+
+def _rows(lesion: Lesion, source: SourceSeries) -> list[dict[str, Any]]:
+    rows = []
+    for part in lesion.slices:
+        image = source.instances[part.k]
+        rows.append(
+            {
+                "id": lesion.id,
+                "slice": part.k,
+                "sop_instance_uid": image.sop_instance_uid,
+                "instance_number": image.number,
+                "row": part.row,
+                "column": part.column,
+                "area_mm2": part.area_mm2,
+                "peak_hu": part.peak_hu,
+                "weight": part.weight,
+                "score": part.score,
+                "vessel": _code(lesion.site),
+            }
+        )
+    return rows
+
+
+def _statement(finding: Observation) -> dict[str, Any]:
+    return {"code": _code(finding.what), "value": _code(finding.value)}
+
+
+def _results(results: Sequence[Dataset], files: Sequence[str]) -> list[dict[str, Any]]:
+    names = list(files) or [""] * len(results)
+    return [
+        {
+            "modality": str(each.Modality),
+            "sop_class_uid": str(each.SOPClassUID),
+            "sop_instance_uid": str(each.SOPInstanceUID),
+            "series_instance_uid": str(each.SeriesInstanceUID),
+            "file": name,
+        }
+        for each, name in zip(results, names, strict=True)
+    ]
+
+
+def _code(code: Code | None) -> dict[str, str] | None:
+    if code is None:
+        return None
+    return {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
