@@ -21,8 +21,8 @@ CONTEXTS_OF_ONE_ASSOCIATION: Final = 128
 _PDU_BYTES: Final = 131_072
 _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 3
-# PS3.8 9.3.4, result source 1 (service user).
-_REASONS: Final = {3: "sender_unknown", 7: "receiver_title_unknown"}
+# PS3.8 9.3.4: reasons of the service user.
+_REASONS: Final = {3: "send_unknown_sender", 7: "send_unknown_receiver"}
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
 
@@ -90,7 +90,8 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
     Raises
     ------
     InputError
-        `input_missing`, `input_empty` when nothing is DICOM, `send_refused_association` with why.
+        `input_missing`, `input_empty` when nothing is DICOM; `send_unknown_sender`,
+        `send_unknown_receiver`, `send_rejected` when the receiver does not want us.
     UnavailableError
         `send_unreachable`, `send_aborted`.
     """
@@ -191,8 +192,7 @@ def _associate(receiver: Receiver, contexts: Sequence[Context]) -> Any:
     if association.is_rejected:
         primitive = association.acceptor.primitive
         diagnostic = int(getattr(primitive, "diagnostic", 0) or 0)
-        reason = _REASONS.get(diagnostic, "other")
-        raise InputError("send_refused_association", reason=reason)
+        raise InputError(_REASONS.get(diagnostic, "send_rejected"), reason=diagnostic)
     raise UnavailableError("send_unreachable")
 
 

@@ -78,7 +78,7 @@ class WorkerSettings(_Section):
 class OrthancSettings(_Section):
     """What of Orthanc a site may choose; the rest is fixed in orthanc_config.py."""
 
-    aet: AeTitle = "ORTHANC"
+    aet: AeTitle = "RADLOOP"
     """What modalities must call it: other called titles are refused."""
     dicom_threads: Annotated[int, Field(ge=4, le=128)] = 16
     """With the default of four, four silent connections block every modality."""

@@ -172,13 +172,23 @@ def end_processes(folder: DataFolder, grace_s: float) -> int:
 
 
 def wait_for_end(folder: DataFolder, timeout_s: float) -> bool:
-    """Whether no process of the stack is left within `timeout_s`."""
+    """Whether no process of the stack is left within `timeout_s`, and its ports are free."""
     until = time.monotonic() + timeout_s
-    while stack_processes(folder):
+    # An ending process loses its environment before its sockets, so known ones are followed.
+    left = set(stack_processes(folder))
+    while left := {pid for pid in left | set(stack_processes(folder)) if _lives(pid)}:
         if time.monotonic() > until:
             return False
         time.sleep(0.1)
     return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
 
 
 def _signal(pids: Iterable[int], number: int) -> None:

@@ -49,6 +49,8 @@ class Program:
         How long it may take to stop before it is killed.
     priority : int
         Lower starts first and stops last.
+    start_s : int
+        Ending sooner than this after its start counts as a failed start.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Program:
     count: int = 1
     stop_s: int = 10
     priority: int = 100
+    start_s: int = 1
 
 
 def orthanc_program(folder: DataFolder, depends_on: str) -> Program:
@@ -107,6 +110,8 @@ def worker_program(folder: DataFolder, count: int, depends_on: str) -> Program:
         count=count,
         stop_s=30,
         priority=30,
+        # Longer than its imports take, so that one that cannot start is tried ever more slowly.
+        start_s=3,
     )
 
 
@@ -157,7 +162,7 @@ def _section(program: Program, logs: Path) -> list[str]:
         f"priority={program.priority}",
         "autostart=true",
         "autorestart=true",
-        "startsecs=1",
+        f"startsecs={program.start_s}",
         # The pause grows by a second with each try; giving up would need a person.
         "startretries=100000",
         "stopsignal=TERM",
