@@ -90,6 +90,7 @@ class Body:
     pericardium: tuple[Ellipsoid, ...]
     aorta: tuple[tuple[Ellipsoid, ...], ...]
     vessels: tuple[Ellipsoid, ...]
+    windpipe: tuple[Ellipsoid, ...]
     airways: tuple[Ellipsoid, ...]
     domes: tuple[Ellipsoid, ...]
     bones: tuple[tuple[Ellipsoid, float], ...]
@@ -138,7 +139,6 @@ def random_body(
         tube(smooth_path(descending), radius[1]),
     )
     vessels = _vessels(heart, size, carina_z, descending, with_heart)
-    airways = _airways(carina_z, spine_y)
     bones, cartilage = _bones(cavity, carina_z, draw)
     courses = _courses(heart, root, radius[0], chambers, size) if with_heart else {}
     calcium = {
@@ -181,7 +181,8 @@ def random_body(
         pericardium=_pericardium(heart, chambers, size, fat_mm),
         aorta=aorta,
         vessels=vessels,
-        airways=airways,
+        windpipe=_airways(carina_z, spine_y, 1.8),
+        airways=_airways(carina_z, spine_y, 0.0),
         domes=_domes(heart, cavity, dome_z, floor_z, draw),
         bones=bones,
         cartilage=cartilage,
@@ -291,16 +292,16 @@ def _vessels(
     return tuple(sphere for path, radius in paths for sphere in tube(path, radius))
 
 
-def _airways(carina_z: float, spine_y: float) -> tuple[Ellipsoid, ...]:
+def _airways(carina_z: float, spine_y: float, wall_mm: float) -> tuple[Ellipsoid, ...]:
     carina = vector(2.0, spine_y - 26.0, carina_z)
     right = carina + vector(-30.0, 4.0, -34.0)
     left = carina + vector(44.0, 6.0, -34.0)
     return (
-        *tube([carina, vector(0.0, spine_y - 34.0, carina_z + 150.0)], 8.5),
-        *tube([carina, right], 6.5),
-        *tube([right, right + vector(-22.0, 8.0, -16.0)], 4.5),
-        *tube([carina, left], 5.5),
-        *tube([left, left + vector(18.0, 10.0, -16.0)], 4.0),
+        *tube([carina, vector(0.0, spine_y - 34.0, carina_z + 150.0)], 8.5 + wall_mm),
+        *tube([carina, right], 6.5 + wall_mm),
+        *tube([right, right + vector(-22.0, 8.0, -16.0)], 4.5 + wall_mm),
+        *tube([carina, left], 5.5 + wall_mm),
+        *tube([left, left + vector(18.0, 10.0, -16.0)], 4.0 + wall_mm),
     )
 
 
@@ -491,8 +492,8 @@ def paint_body(body: Body, canvas: Canvas) -> None:
     canvas.paint_all(body.vessels, body.blood_hu, LABELS["vessel"])
     for part in body.aorta:
         canvas.paint_all(part, body.blood_hu, LABELS["aorta"])
-    for airway in body.airways:
-        canvas.paint(airway, AIR_HU, LABELS["airway"])
+    canvas.paint_all(body.windpipe, MUSCLE_HU, LABELS["vessel"])
+    canvas.paint_all(body.airways, AIR_HU, LABELS["airway"])
     _paint_bones(body, canvas, z)
     for course in body.courses.values():
         canvas.paint_all(tube(course, 1.8), body.blood_hu, LABELS["artery"])
