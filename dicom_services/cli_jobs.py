@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,7 @@ def explain(
     ]
     explained = ask(rules or settings_of_call().routing.file, series)
     described: list[dict[str, Any]] = [
-        {"modality": one.modality, "files": len(one.files), **answer}
+        {"modality": one.modality, "files": len(one.files), "folder": _folder(one.files), **answer}
         for one, answer in zip(found, explained, strict=True)
     ]
     if as_json:
@@ -131,7 +132,9 @@ def explain(
         return
     for one in described:
         chosen = ", ".join(one["chosen"]) or "no rule"
-        typer.echo(f"{one['id']}: {one['modality']}, {one['files']} files -> {chosen}")
+        typer.echo(
+            f"{one['id']}: {one['modality']}, {one['files']} files{one['folder']} -> {chosen}"
+        )
     typer.echo()
     tables.show_table(("series", "rule", "clause", "holds"), tables.clause_rows(described))
 
@@ -153,6 +156,11 @@ def _job(known: list[dict[str, Any]], name: str) -> dict[str, Any]:
     if len(found) > 1:
         raise InputError("job_ambiguous", count=len(found))
     return found[0]
+
+
+def _folder(files: Sequence[bytes | Path]) -> str:
+    """Where a series lies, as the caller's own path; "" inside an archive."""
+    return f" in {files[0].parent}" if isinstance(files[0], Path) else ""
 
 
 def _is_series(name: str) -> bool:

@@ -84,7 +84,7 @@ def _plugin_config(
         "reconcile_s": settings.completeness.reconcile_s,
         "job_timeout_s": settings.queue.job_timeout_s,
         "retry_s": list(settings.queue.retry_s),
-        "pipelines": _pipelines(),
+        "pipelines": pipelines_of_machine(),
     }
 
 
@@ -119,7 +119,7 @@ def _quiet(settings: Settings, modalities: Iterable[Modality]) -> dict[str, floa
     return quiet | {one.aet: one.quiet_s for one in modalities if one.quiet_s is not None}
 
 
-def _pipelines() -> dict[str, str]:
+def pipelines_of_machine() -> dict[str, str]:
     """Name to version of the pipelines of this machine; none where it does not compute."""
     command = [sys.executable, "-m", "dicom_services.cli", "pipelines", "--json"]
     try:

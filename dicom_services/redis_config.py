@@ -29,6 +29,8 @@ appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
+# A title would overwrite the environment, by which processes of this stack are known.
+set-proc-title no
 tcp-keepalive 60
 loglevel notice
 logfile ""

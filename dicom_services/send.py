@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +16,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 from pynetdicom import AE, _config, build_context, evt
 
+from dicom_services.dicom.archive import is_archive, unpack
 from dicom_services.errors import InputError, UnavailableError
 
 # PS3.8 9.3.2.2: context ids are the odd numbers below 256.
@@ -23,6 +26,17 @@ _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 3
 # PS3.8 9.3.4: reasons of the service user.
 _REASONS: Final = {3: "send_unknown_sender", 7: "send_unknown_receiver"}
+_UNREADABLE: Final = (
+    InvalidDicomError,
+    OSError,
+    EOFError,
+    AttributeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    NotImplementedError,
+    struct.error,
+)
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
 
@@ -78,7 +92,7 @@ class Sent:
 
 
 def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None) -> Sent:
-    """Send a file, or every DICOM file below a folder.
+    """Send a file, or every DICOM file in a ZIP archive or below a folder.
 
     Parameters
     ----------
@@ -90,14 +104,19 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
     Raises
     ------
     InputError
-        `input_missing`, `input_empty` when nothing is DICOM; `send_unknown_sender`,
+        `not_found`, `no_dicom`, what `archive.unpack` raises; `send_unknown_sender`,
         `send_unknown_receiver`, `send_rejected` when the receiver does not want us.
     UnavailableError
         `send_unreachable`, `send_aborted`.
     """
+    if path.is_file() and is_archive(path):
+        with tempfile.TemporaryDirectory(prefix="radloop-send-") as unpacked:
+            for number, content in enumerate(unpack(path).values()):
+                Path(unpacked, f"{number:06d}").write_bytes(content)
+            return send_path(Path(unpacked), receiver, advance)
     outgoing, skipped = scan(path)
     if not outgoing:
-        raise InputError("input_empty", skipped=skipped)
+        raise InputError("no_dicom", files=skipped)
     sent = Sent(files=len(outgoing), skipped=skipped)
     for group in by_association(outgoing):
         _send_group(group, receiver, sent, advance)
@@ -107,7 +126,7 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
 def scan(path: Path) -> tuple[list[Outgoing], int]:
     """Every DICOM file at or below `path`, by name, and how many others there were."""
     if not path.exists():
-        raise InputError("input_missing")
+        raise InputError("not_found")
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     found = [(one, _context(one)) for one in files]
     outgoing = [Outgoing(one, context) for one, context in found if context is not None]
@@ -126,7 +145,7 @@ def _context(path: Path) -> Context | None:
     try:
         meta = read_file_meta_info(path)
         kind = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
-    except (InvalidDicomError, OSError, EOFError, AttributeError, ValueError, NotImplementedError):
+    except _UNREADABLE:
         return None
     sound = all(kind) and "MediaStorageSOPInstanceUID" in meta
     return kind if sound and kind[0] != MediaStorageDirectoryStorage else None

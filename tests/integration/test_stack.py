@@ -285,6 +285,7 @@ def test_processes_of_a_killed_supervisor_are_ended_and_nothing_is_lost(stack):
     count = stack.orthanc.get_json("/statistics")["CountInstances"]
     before = stack.state
     strays = set(stack_processes(stack.folder))
+    assert set(stack.pids().values()) <= strays
     os.kill(int(stack.folder.supervisord_pid.read_text()), signal.SIGKILL)
     assert "left behind" in stack.radloop("up")
     assert stack.state == before
