@@ -67,17 +67,18 @@ class Child:
             ours (fact `reason`).
         """
         last: dict[str, Any] | None = None
-        late = False
+        late = ended = False
         try:
             for message in self._lines():
                 if "value" in message:
                     yield message["value"]
                 else:
                     last = message
+            ended = True
         except TimeoutError:
             late = True
         finally:
-            status = self.end(patient=last is not None or not late)
+            status = self.end(patient=ended)
         if late:
             raise InputError("decoder_died", reason="time")
         if last is None:
@@ -214,7 +215,8 @@ def _limit(limits: Limits) -> None:
     mapped = _mapped_bytes()
     _set(resource.RLIMIT_AS, mapped + limits.memory_bytes, mapped + limits.last_memory_bytes)
     spent = int(time.process_time()) + 1
-    _set(resource.RLIMIT_CPU, spent + limits.cpu_s, spent + limits.last_cpu_s)
+    # The last limit kills without a name; a second earlier, SIGXCPU says what it was.
+    _set(resource.RLIMIT_CPU, spent + limits.cpu_s, spent + limits.last_cpu_s + 1)
     _set(resource.RLIMIT_NOFILE, _OPEN_FILES, _OPEN_FILES)
     _set(resource.RLIMIT_CORE, 0, 0)
 

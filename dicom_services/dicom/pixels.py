@@ -172,10 +172,13 @@ def _frame(one: Slice) -> bytes:
     with open_inflated(one.file, one.syntax) as stream:
         end = stream.seek(0, io.SEEK_END)
         stream.seek(one.span.offset)
-        while (prefix := stream.read(8))[:4] != _DELIMITER:
+        while True:
+            prefix = stream.read(8)
             length = int.from_bytes(prefix[4:], "little")
             if len(prefix) < 8 or length > end - stream.tell():
                 raise InputError("file_truncated")
+            if prefix[:4] == _DELIMITER:
+                break
             if prefix[:4] != _ITEM:
                 raise InputError("decode_failed")
             fragments.append(stream.read(length))

@@ -179,7 +179,7 @@ def source_header(header: Header) -> Dataset:
                     _keep(kept, found, tag)
     for tag in _EMPTY_TAGS:
         if tag not in kept:
-            kept.add(DataElement(tag, dictionary_VR(tag), None))
+            kept.add(DataElement(tag, dictionary_VR(tag), ""))
     kept.set_original_encoding(False, True, found._character_set)
     return kept
 

@@ -33,10 +33,9 @@ _TILT_DEGREES: Final = 0.1
 
 
 def one_series(slices: Sequence[Slice]) -> None:
-    """Refuse slices of more than one patient, study, series, modality or frame of reference."""
+    """Refuse slices of more than one patient, study, series or modality."""
     _refuse_mixture(slices, "mixed_patients", _patient_key(slices))
     _refuse_mixture(slices, "mixed_series", lambda s: (s.study, s.series, s.modality))
-    _refuse_mixture(slices, "mixed_frames", lambda s: s.frame_uid)
 
 
 def _patient_key(slices: Sequence[Slice]) -> Callable[[Slice], Hashable]:
@@ -62,14 +61,16 @@ def one_stack(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
     Raises
     ------
     InputError
-        `duplicate_uid_differs`, `localizer_only`, `mixed_orientation`, `mixed_size`,
-        `mixed_spacing` or `positions_repeat`.
+        `duplicate_uid_differs`, `localizer_only`, `mixed_frames`, `mixed_units`,
+        `mixed_orientation`, `mixed_size`, `mixed_spacing` or `positions_repeat`.
     """
     notes: list[str] = []
     kept = _once_by_uid(slices)
     images = _without_localizers(kept)
     if len(images) < len(kept):
         notes.append("localizers_dropped")
+    _refuse_mixture(images, "mixed_frames", lambda one: one.frame_uid)
+    _refuse_mixture(images, "mixed_units", lambda one: one.hounsfield)
     _refuse_mixed_grids(images)
     normal = _normal(images[0].orientation)
     ordered = sorted(images, key=lambda one: float(one.position_mm @ normal))
