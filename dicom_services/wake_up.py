@@ -28,6 +28,8 @@ def wake_up(folder: DataFolder, port: int, queues: Iterable[str]) -> WakeUp:
     """
     try:
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
     except ImportError:
         raise UnavailableError("redis_missing") from None
     password = read_secret(folder.secret("redis"))
@@ -37,6 +39,8 @@ def wake_up(folder: DataFolder, port: int, queues: Iterable[str]) -> WakeUp:
         password=password,
         socket_timeout=2.0,
         socket_connect_timeout=1.0,
+        # Whoever asks wants to know now.
+        retry=Retry(NoBackoff(), 0),
     )
     try:
         waiting = {name: _count(client.llen(f"rq:queue:{name}")) for name in queues}

@@ -16,6 +16,7 @@ import pytest
 from dicom_services.data_folder import DataFolder, State
 from dicom_services.orthanc import Orthanc
 from dicom_services.stack import connect
+from dicom_services.supervision import ProcessState, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "environments" / "development.toml"
@@ -73,18 +74,18 @@ class Stack:
     def status(self, code: int = 0) -> dict[str, Any]:
         return dict(json.loads(self.radloop("status", "--json", code=code).split("\nstack_not")[0]))
 
-    def process(self, name: str) -> dict[str, Any]:
+    def process(self, name: str) -> ProcessState:
         """The first process of a program: "orthanc", "redis" or "worker"."""
-        told = self.status(code=0)["processes"]
-        return next(one for one in told if one["name"] in (name, f"{name}_0"))
+        told = Supervisor(self.folder).processes()
+        return next(one for one in told if one.name in (name, f"{name}_0"))
 
     def pid(self, name: str) -> int:
-        return int(self.process(name)["pid"])
+        return self.process(name).pid
 
     def pids(self) -> dict[str, int]:
         """Of every process, by the name of its program."""
-        told = self.status()["processes"]
-        return {one["name"].removesuffix("_0"): one["pid"] for one in told}
+        told = Supervisor(self.folder).processes()
+        return {one.name.removesuffix("_0"): one.pid for one in told}
 
     def log(self, name: str) -> str:
         """What a program has written so far."""
