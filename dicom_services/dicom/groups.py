@@ -24,7 +24,7 @@ from dicom_services.domain.findings import (
     Observation,
 )
 
-MOST_LESIONS: Final = 200
+MOST_LESIONS: Final = 100
 """More than a heart can hold; scoring without a region finds every bone. The rest is counted."""
 
 _MODIFIES: Final = sr.RelationshipTypeValues.HAS_CONCEPT_MOD
