@@ -13,6 +13,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Worker
+from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from ai_nodes.analysis import Outcome, analyse
@@ -190,8 +191,9 @@ class _NodeWorker(Worker):  # type: ignore[misc] # rq ships no usable types
             message = Job.from_message(job.args[0])
             with (_node or read_node()).orthanc() as orthanc:
                 report(orthanc, message.series, message.id, "failed", code="job_died")
-        except CorruptError:
-            event("queue.forged", level=logging.WARNING, code="job_message")
+        except (CorruptError, DeserializationError):
+            # Not ours, and already recorded: no series waits for it.
+            return
         except BaseException as error:  # noqa: BLE001 - the reconciler will find it
             event("job.unreported", level=logging.ERROR, error=error)
 
