@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from dicom_services.cli_demo import demo, phantom
 from dicom_services.cli_jobs import jobs, routes
 from dicom_services.cli_modalities import modality, send
 from dicom_services.cli_options import (
@@ -49,6 +50,8 @@ app.add_typer(modality, name="modality")
 app.add_typer(jobs, name="jobs")
 app.add_typer(routes, name="routes")
 app.command("send")(send)
+app.command("demo")(demo)
+app.command("phantom")(phantom)
 
 
 @app.command()
