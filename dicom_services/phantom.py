@@ -267,7 +267,8 @@ def _plant(
         for _ in range(25):
             place = _along(body.courses[vessel], draw.uniform(0.1, 0.95))
             peak = int(draw.choice([145, 199, 200, 260, 299, 300, 350, 399, 400, 700, 1100]))
-            lesion = _disc(vessel, place, draw.uniform(0.9, 2.6), peak, geometry, draw)
+            radius, slices = draw.uniform(0.9, 2.6), int(draw.integers(1, 4))
+            lesion = disc_of_calcium(vessel, place, radius, peak, slices, geometry)
             if lesion is not None and plant(lesion, values, labels):
                 planted.append(lesion)
                 break
@@ -282,46 +283,42 @@ def _along(path: list[Vector], part: float) -> Vector:
     )
 
 
-def _disc(
+def disc_of_calcium(
     vessel: str,
-    place: Vector,
+    place_mm: Vector,
     radius_mm: float,
     peak_hu: int,
+    slices: int,
     geometry: Geometry,
-    draw: np.random.Generator,
 ) -> PlannedLesion | None:
-    """A disc of pixels about a place, in one to three slices; None where the grid ends."""
-    center = geometry.to_index(place)
-    first = round(float(center[0]))
+    """A disc of pixels about a place, in `slices` slices from there on.
+
+    None where the grid ends, or where a slice would be smaller than `MIN_AREA_MM2`.
+    """
+    first, j, i = (round(float(n)) for n in geometry.to_index(place_mm))
     pixel = geometry.pixel_spacing_mm[0]
     reach = int(radius_mm / pixel) + 1
-    slices = []
-    for step in range(int(draw.integers(1, 4))):
-        k, j, i = first + step, round(float(center[1])), round(float(center[2]))
-        rows, columns = np.mgrid[j - reach : j + reach + 1, i - reach : i + reach + 1]
-        chosen = np.hypot(rows - j, columns - i) * pixel <= radius_mm
-        area = float(chosen.sum()) * geometry.pixel_area_mm2
-        edge = 2 + reach
-        fits = (
-            1 <= k < geometry.shape[0] - 1
-            and edge <= j < geometry.shape[1] - edge
-            and edge <= i < geometry.shape[2] - edge
-        )
-        if not fits or area < MIN_AREA_MM2:
-            return None
-        weight = weight_of(peak_hu)
-        slices.append(
-            PlannedSlice(
-                k,
-                tuple(int(n) for n in rows[chosen]),
-                tuple(int(n) for n in columns[chosen]),
-                peak_hu,
-                area,
-                weight,
-                area * weight,
-            )
-        )
-    return PlannedLesion(vessel, tuple(slices))
+    rows, columns = np.mgrid[j - reach : j + reach + 1, i - reach : i + reach + 1]
+    chosen = np.hypot(rows - j, columns - i) * pixel <= radius_mm
+    area = float(chosen.sum()) * geometry.pixel_area_mm2
+    edge = 2 + reach
+    inside = (
+        first >= 1
+        and first + slices < geometry.shape[0]
+        and edge <= j < geometry.shape[1] - edge
+        and edge <= i < geometry.shape[2] - edge
+    )
+    if not inside or area < MIN_AREA_MM2:
+        return None
+    weight = weight_of(peak_hu)
+    pixels = tuple(int(n) for n in rows[chosen]), tuple(int(n) for n in columns[chosen])
+    return PlannedLesion(
+        vessel,
+        tuple(
+            PlannedSlice(k, *pixels, peak_hu, area, weight, area * weight)
+            for k in range(first, first + slices)
+        ),
+    )
 
 
 def plant(

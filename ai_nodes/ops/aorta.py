@@ -19,6 +19,8 @@ EDGE_MM: Final = 3.0
 """The wall is sought as the fall in HU from 3 mm inside a circle to 3 mm outside it."""
 
 SOLID_HU: Final = 130.0
+BONE_ML: Final = 10.0
+"""Half a thoracic vertebra; more than the calcium of a whole aorta within reach."""
 
 MOVE_COST: Final = 0.05
 """What a sideways step from plane to plane costs, in parts of a full wall: vessels run straight."""
@@ -73,8 +75,10 @@ def track_tube(
     rings = np.arange(STEP_MM, radii_mm[1] + EDGE_MM + 0.1, STEP_MM)
     score = np.empty((count, dy.size, dx.size), np.float32)
     radius = np.empty_like(score)
+    view = _view(coarse)
     for n in range(count):
-        score[n], radius[n] = _circles(coarse, first + n, corner_mm[n], dx, dy, rings, radii_mm)
+        start = corner_mm[n] - coarse.origin_mm[:2]
+        score[n], radius[n] = _circles(view[first + n], start, dx, dy, rings, radii_mm)
     shift = np.rint(np.diff(corner_mm, axis=0) / GRID_MM).astype(int)
     path = _best_path(score, shift)
     each, j, i = np.arange(count), path[:, 0], path[:, 1]
@@ -89,26 +93,33 @@ def steady_radius_mm(tube: Tube, planes: int) -> float:
     return float(np.median(tube.circles[-planes:, 2]))
 
 
+def _view(coarse: Coarse) -> NDArray[np.float32]:
+    """HU cut to -120..60, so that lung counts no more than fat and calcium no more than blood.
+
+    Bones count as fat, a vertebra is no vessel; calcium of less than `BONE_ML` is part of a wall.
+    """
+    labels, count = ndimage.label(coarse.hu > SOLID_HU)
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    bone = size * GRID_MM**3 > 1000.0 * BONE_ML
+    bone[0] = False
+    view = np.clip(coarse.hu, -120.0, 60.0)
+    view[bone[labels]] = -120.0
+    return view
+
+
 def _circles(
-    coarse: Coarse,
-    plane: int,
-    corner_mm: NDArray[np.float64],
+    view: NDArray[np.float32],
+    start_mm: NDArray[np.float64],
     dx: NDArray[np.float64],
     dy: NDArray[np.float64],
     rings: NDArray[np.float64],
     radii_mm: tuple[float, float],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(y, x) edge of the best circle about each centre, and its radius.
-
-    Only -120..60 HU is looked at, so that lung counts no more than fat. Bone and calcium count as
-    fat: a vertebra is no vessel, and calcium is part of the wall.
-    """
+    """(y, x) edge of the best circle about each centre, and its radius."""
     angle = np.arange(ANGLES) * (2.0 * np.pi / ANGLES)
-    hu = np.clip(coarse.hu[plane], -120.0, 60.0)
-    hu[coarse.hu[plane] > SOLID_HU] = -120.0
-    fine = _twice(hu)
+    fine = _twice(view)
     half = GRID_MM / 2.0
-    start = (corner_mm - coarse.origin_mm[:2]) / half
+    start = start_mm / half
     x = np.rint(start[0] + dx[:, None, None] / half + rings * np.cos(angle)[:, None] / half)
     y = np.rint(start[1] + dy[:, None, None] / half + rings * np.sin(angle)[:, None] / half)
     column = np.clip(x, 0, fine.shape[1] - 1).astype(np.int32)[None]

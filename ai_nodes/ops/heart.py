@@ -15,11 +15,12 @@ The rule, in the patient's own axes on a 3 mm grid:
    into. Vessels, lymph nodes and the chest wall are too thin for it.
 7. The region is this lump, its grooves closed, with 10 mm of fat around it for the coronary
    arteries, less lung and all of the above.
-8. What is at least 130 HU and continues more than 6 mm outside of the region is bone, aorta or a
-   lead, and leaves the region whole.
+8. What reaches 130 HU in it and cannot be a plaque leaves it (`lookalikes`): metal, bone, aortic
+   wall, edges along the lung, smears of motion.
 
-It does not know: dextrocardia, a lung without air, an aorta as wide as the heart. Calcium of the
-mitral ring and of the aortic valve lies inside the heart and stays in: a reader must exclude it.
+It does not know: dextrocardia, a chest with one airless lung, an aorta as wide as the heart.
+Calcium of the mitral ring and of the heart's valves lies inside the heart and stays in: by place
+and HU it cannot be told from a plaque of the circumflex artery, so a reader must exclude it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ai_nodes.ops.aorta import Tube, steady_radius_mm, track_tube
 from ai_nodes.ops.coarse import GRID_MM, Coarse, coarse_copy, fine_box, to_fine
+from ai_nodes.ops.lookalikes import lookalikes
 from dicom_services.domain.volume import Volume
 
 Bools = NDArray[np.bool_]
@@ -58,7 +60,9 @@ MUSCLE_HU: Final = -20.0
 """Half way between fat (-100) and muscle or blood (40 to 60)."""
 
 BONE_HU: Final = 150.0
-CALCIUM_HU: Final = 130
+CARTILAGE_OVER_BLOOD_HU: Final = 40.0
+"""Rib cartilage is 80 to 140 HU; muscle, liver and blood stay within 30 HU of the blood pool."""
+
 LUNG_ML: Final = 60.0
 """On each side of the spine, 6 mm deep or deeper."""
 
@@ -92,7 +96,10 @@ WALL_MM: Final = 3.0
 """Added to the circle of the descending aorta: half a grid step and a wall of 2 mm."""
 
 EDGE: Final = 0.3
-"""A circle with less wall than this (of 1) is not taken for an aorta."""
+"""A circle with less wall than this (of 1) is not taken for the descending aorta."""
+
+EDGE_ASCENDING: Final = 0.5
+"""Stricter: lower down, where the root meets the chambers, the circle would drift into them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,10 +160,9 @@ def heart_region(ct: Volume) -> HeartRegion:
     ascending = _ascending(coarse, core, spine, steps)
     region = _with_fat(core, lungs) & limits & ~descending & ~ascending
     region &= ndimage.binary_dilation(inside, _ball(3))
-    region &= ~_bone(coarse, region)
+    region &= ~_bone(coarse, region, blood)
     steps.append(("region_ml", _ml(region)))
-    mask, gone = _on_voxels(ct, coarse, region)
-    steps.append(("removed_solid_mm3", gone))
+    mask = _on_voxels(ct, coarse, region, ascending | descending, blood, steps)
     return HeartRegion(mask, True, "", tuple(steps), blood)
 
 
@@ -370,7 +376,7 @@ def _ascending(coarse: Coarse, core: Bools, spine: _Spine, steps: list[tuple[str
     tube = track_tube(coarse, (first, top + 1), corner, window, (radius - 1.6, radius + 1.6))
     if tube is None:
         return np.zeros(coarse.shape, np.bool_)
-    weak = np.flatnonzero(tube.circles[:, 3] < EDGE)
+    weak = np.flatnonzero(tube.circles[:, 3] < EDGE_ASCENDING)
     circles = tube.circles.copy()
     if weak.size:
         circles[: weak.max() + 1, 3] = 0.0
@@ -408,15 +414,19 @@ def _blood_pool(coarse: Coarse, core: Bools) -> float:
 
 
 def _with_fat(core: Bools, lungs: Bools) -> Bools:
-    """The lump with its grooves closed and `FAT_MM` of what lies around it, lung excepted."""
+    """The lump with its grooves closed and `FAT_MM` of what lies around it, lung excepted.
+
+    The outermost 3 mm of lung stay in: at this step of the grid they are half heart.
+    """
     reach = ndimage.distance_transform_edt(~core, sampling=GRID_MM) <= FAT_MM + GROOVE_MM
     around: Bools = ndimage.distance_transform_edt(reach, sampling=GRID_MM) > GROOVE_MM
-    return around & ~lungs
+    around &= ~ndimage.binary_erosion(lungs)
+    return around
 
 
-def _bone(coarse: Coarse, region: Bools) -> Bools:
-    """Solid parts that continue outside of the region, with 3 mm around them."""
-    labels, count = ndimage.label(coarse.hu >= CALCIUM_HU)
+def _bone(coarse: Coarse, region: Bools, blood_hu: float) -> Bools:
+    """Bone and cartilage that continue outside of the region, with 3 mm around them."""
+    labels, count = ndimage.label(coarse.hu >= blood_hu + CARTILAGE_OVER_BLOOD_HU)
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
     leaves = np.zeros(count + 1, np.bool_)
     leaves[np.unique(labels[~wider])] = True
@@ -425,21 +435,27 @@ def _bone(coarse: Coarse, region: Bools) -> Bools:
     return bone
 
 
-def _on_voxels(ct: Volume, coarse: Coarse, region: Bools) -> tuple[Bools, float]:
-    """The region on the voxels of the CT, without solid parts that continue outside of it."""
+def _on_voxels(
+    ct: Volume,
+    coarse: Coarse,
+    region: Bools,
+    aorta: Bools,
+    blood_hu: float,
+    steps: list[tuple[str, float]],
+) -> Bools:
+    """The region on the voxels of the CT, without what cannot be a coronary plaque."""
     mask = np.zeros(ct.geometry.shape, np.bool_)
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
     box = fine_box(ndimage.binary_dilation(wider), coarse, ct.geometry)
     if box is None:
-        return mask, 0.0
+        return mask
     fine = to_fine(region, coarse, ct.geometry, box)
     near = to_fine(wider, coarse, ct.geometry, box)
-    solid = ct.values[box] >= CALCIUM_HU
-    labels, _ = ndimage.label(solid, np.ones((3, 3, 3), np.bool_))
-    outside = np.unique(labels[~near])
-    leaves = np.zeros(int(labels.max()) + 1, np.bool_)
-    leaves[outside] = True
-    leaves[0] = False
-    removed = leaves[labels] & fine
-    mask[box] = fine & ~removed
-    return mask, float(np.count_nonzero(removed)) * ct.geometry.voxel_volume_mm3
+    wall = to_fine(aorta, coarse, ct.geometry, box)
+    found = lookalikes(ct.values[box], fine, near, wall, ct.geometry, blood_hu)
+    for reason, parts in found.items():
+        volume = float(np.count_nonzero(parts)) * ct.geometry.voxel_volume_mm3
+        steps.append((f"{reason}_mm3", volume))
+        fine &= ~parts
+    mask[box] = fine
+    return mask

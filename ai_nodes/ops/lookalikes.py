@@ -1,0 +1,128 @@
+"""What reaches 130 HU in the heart's region and yet cannot be a plaque of a coronary artery."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from dicom_services.domain.geometry import Geometry
+
+Bools = NDArray[np.bool_]
+Hounsfield = NDArray[np.int16] | NDArray[np.float32]
+
+CALCIUM_HU: Final = 130
+"""Agatston 1990, Methods."""
+
+METAL_HU: Final = 2000
+"""Coronary plaques stay below 1500 HU at 120 kVp; leads, clips and stents reach 2000 and more."""
+
+LUNG_HU: Final = -500
+EDGE_MM: Final = 2.0
+"""The pericardium alone, at most 2 mm (Bogaert, Francone. Radiology 2013;267:340-356), lies between
+lung and artery, so a plaque reaches deeper than this. In lean people it may not reach 3 mm."""
+
+RING_MM: Final = (1.5, 3.0)
+"""A CT blurs over 1 mm: 1.5 mm outside of a plaque its brightness is gone."""
+
+SMEAR_OVER_BLOOD_HU: Final = 40.0
+"""Four times the noise of a ring's median above blood, muscle and fat, which a plaque lies in."""
+
+MIN_AREA_MM2: Final = 1.0
+"""Below this Agatston 1990 counts nothing, so nothing has to be judged."""
+
+
+def lookalikes(
+    hu: Hounsfield,
+    region: Bools,
+    near: Bools,
+    aorta: Bools,
+    geometry: Geometry,
+    blood_hu: float,
+) -> dict[str, Bools]:
+    """Parts of the region that are no coronary plaque, by reason.
+
+    Parameters
+    ----------
+    hu : (k, j, i)
+        The CT about the heart.
+    region, near : (k, j, i) bool
+        The heart's region, and the same 6 mm wider.
+    aorta : (k, j, i) bool
+        The aorta with its wall, as far as it is known; no part of the region.
+    geometry : Geometry
+        Whose pixel spacing holds in each slice.
+    blood_hu : float
+        Median of the heart's inside.
+
+    Returns
+    -------
+    dict of str to (k, j, i) bool
+        "metal": parts in 3D with a voxel of `METAL_HU`.
+        "bone": parts in 3D that continue outside of `near`, such as bone or cartilage.
+        "aortic_wall": parts in 3D at least half of which lie in `aorta`.
+        "edge": lesions in a slice that lie within `EDGE_MM` of lung altogether.
+        "smear": lesions in a slice whose surroundings, 1.5 to 3 mm away, are still bright; motion.
+    """
+    solid = hu >= CALCIUM_HU
+    labels, count = ndimage.label(solid, np.ones((3, 3, 3), np.bool_))
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    within = np.bincount(labels[aorta], minlength=count + 1)
+    metal = np.bincount(labels[hu >= METAL_HU], minlength=count + 1) > 0
+    leaves = np.bincount(labels[solid & ~near], minlength=count + 1) > 0
+    wall = 2 * within >= size
+    metal[0] = leaves[0] = wall[0] = False
+    found = {
+        "metal": metal[labels] & region,
+        "bone": (leaves & ~metal)[labels] & region,
+        "aortic_wall": (wall & ~leaves & ~metal)[labels] & region,
+    }
+    rest = solid & region & ~found["metal"] & ~found["bone"] & ~found["aortic_wall"]
+    found["edge"], found["smear"] = _edges_and_smears(hu, rest, geometry, blood_hu)
+    return found
+
+
+def _edges_and_smears(
+    hu: Hounsfield, solid: Bools, geometry: Geometry, blood_hu: float
+) -> tuple[Bools, Bools]:
+    edges, smears = np.zeros_like(solid), np.zeros_like(solid)
+    spacing = geometry.pixel_spacing_mm
+    margin = [int(np.ceil(max(*RING_MM, EDGE_MM) / step)) + 1 for step in spacing]
+    least = MIN_AREA_MM2 / geometry.pixel_area_mm2
+    for k in np.flatnonzero(solid.any(axis=(1, 2))):
+        labels, _ = ndimage.label(solid[k], np.ones((3, 3), np.bool_))
+        sizes = np.bincount(labels.ravel())
+        for n, box in enumerate(ndimage.find_objects(labels), start=1):
+            if sizes[n] < least:
+                continue
+            window = tuple(
+                slice(max(0, part.start - wider), part.stop + wider)
+                for part, wider in zip(box, margin, strict=True)
+            )
+            lesion = labels[window] == n
+            seen = hu[k][window]
+            if _hugs_lung(seen, lesion, spacing):
+                edges[k][window] |= lesion
+            elif _fades_slowly(seen, lesion, spacing, blood_hu):
+                smears[k][window] |= lesion
+    return edges, smears
+
+
+def _hugs_lung(hu: Hounsfield, lesion: Bools, spacing_mm: tuple[float, float]) -> bool:
+    """Whether every pixel lies within `EDGE_MM` of lung."""
+    lung = hu < LUNG_HU
+    if not lung.any():
+        return False
+    depth = ndimage.distance_transform_edt(~lung, sampling=spacing_mm)
+    return bool(depth[lesion].max() <= EDGE_MM)
+
+
+def _fades_slowly(
+    hu: Hounsfield, lesion: Bools, spacing_mm: tuple[float, float], blood_hu: float
+) -> bool:
+    """Whether the ring about the lesion is brighter than what arteries lie in."""
+    away = ndimage.distance_transform_edt(~lesion, sampling=spacing_mm)
+    ring = hu[(away > RING_MM[0]) & (away <= RING_MM[1]) & (hu < CALCIUM_HU)]
+    return ring.size > 0 and float(np.median(ring)) > blood_hu + SMEAR_OVER_BLOOD_HU
