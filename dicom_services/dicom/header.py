@@ -91,13 +91,13 @@ def tags(*keywords: str) -> tuple[BaseTag, ...]:
 
 
 def open_file(file: bytes | Path) -> BinaryIO:
-    """Open a file for reading; "not_dicom" when it cannot be."""
+    """Open a file for reading; "file_unreadable" when it cannot be."""
     if isinstance(file, bytes):
         return io.BytesIO(file)
     try:
         return file.open("rb")
     except OSError as error:
-        raise InputError("not_dicom") from error
+        raise InputError("file_unreadable") from error
 
 
 def open_inflated(file: bytes | Path, syntax: str) -> BinaryIO:
@@ -124,7 +124,7 @@ def read_header(file: bytes | Path, wanted: Iterable[BaseTag]) -> Header:
     Raises
     ------
     InputError
-        `not_dicom`, `transfer_syntax`, `file_truncated` or `deflate_bomb`.
+        `file_unreadable`, `not_dicom`, `transfer_syntax`, `file_truncated` or `deflate_bomb`.
     """
     with open_file(file) as stream:
         syntax, start = _read_meta(stream)

@@ -83,10 +83,7 @@ def _native(one: Slice, room: NDArray[np.int16]) -> NDArray[np.int8] | NDArray[n
         raise InputError("pixel_data_short", bytes=one.span.length, expected=size)
     wide = one.format.bits_allocated == 16
     if wide and isinstance(one.file, Path) and one.syntax not in (DEFLATED_LITTLE, EXPLICIT_BIG):
-        with one.file.open("rb", buffering=0) as stream:
-            stream.seek(one.span.offset)
-            if stream.readinto(room.data.cast("B")) < size:
-                raise InputError("file_truncated")
+        _read_into(one.file, one.span.offset, room)
         return room
     value = _value(one, size + size % 2)
     if len(value) < size:
@@ -99,6 +96,17 @@ def _native(one: Slice, room: NDArray[np.int16]) -> NDArray[np.int8] | NDArray[n
         # Bytes in words of the other order, PS3.5 section 8.1.2.
         narrow = narrow.view(np.int16).byteswap().view(np.int8)
     return narrow[: room.size].reshape(room.shape)
+
+
+def _read_into(file: Path, offset: int, room: NDArray[np.int16]) -> None:
+    try:
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(offset)
+            got = stream.readinto(room.data.cast("B"))
+    except OSError as error:
+        raise InputError("file_unreadable") from error
+    if got < room.nbytes:
+        raise InputError("file_truncated")
 
 
 def _value(one: Slice, size: int) -> bytes | memoryview:

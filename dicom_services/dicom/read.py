@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from dicom_services.dicom import slice_header, stack
 from dicom_services.dicom.acquisition import read_acquisition
-from dicom_services.dicom.header import numbers, read_header, text
+from dicom_services.dicom.header import Header, numbers, read_header, text
 from dicom_services.dicom.pixels import BeyondInt16Error, fill_all
 from dicom_services.dicom.quiet import quiet
 from dicom_services.dicom.slice_header import Slice
@@ -173,7 +173,9 @@ def finish(plan: SeriesPlan, values: NDArray[Any], clipped: bool) -> SeriesRead:
 def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
     """Identity of a series that need not be sound: enough to say in DICOM why it was refused.
 
-    Files that cannot be read are left out; instances stand in the order of the files.
+    Files that cannot be read are left out, and so are those of another patient or study than the
+    first: a report filed with one patient names no other. Instances stand in the order of the
+    files.
 
     Raises
     ------
@@ -181,6 +183,7 @@ def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
         `not_dicom` when not one file can be read.
     """
     header: Dataset | None = None
+    owner: tuple[tuple[bytes, bytes], str] | None = None
     instances: dict[str, SourceInstance] = {}
     with quiet():
         for file in files:
@@ -190,18 +193,22 @@ def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
             except (InputError, MemoryError):
                 # A length of 4 GB ends as either; the other files may still tell who it is.
                 continue
-            uid = text(found, slice_header.INSTANCE)
-            place = numbers(found, slice_header.POSITION)
-            number = numbers(found, slice_header.NUMBER)
-            instances.setdefault(
-                uid,
-                SourceInstance(
-                    text(found, slice_header.CLASS),
-                    uid,
-                    (place[0], place[1], place[2]) if place and len(place) == 3 else None,
-                    int(number[0]) if number else None,
-                ),
-            )
+            named = slice_header.patient_key(found), text(found, slice_header.STUDY)
+            owner = owner or named
+            if named == owner:
+                instance = _instance(found)
+                instances.setdefault(instance.sop_instance_uid, instance)
     if header is None:
         raise InputError("not_dicom")
     return SourceSeries(header, tuple(instances.values()))
+
+
+def _instance(found: Header) -> SourceInstance:
+    place = numbers(found, slice_header.POSITION)
+    number = numbers(found, slice_header.NUMBER)
+    return SourceInstance(
+        text(found, slice_header.CLASS),
+        text(found, slice_header.INSTANCE),
+        (place[0], place[1], place[2]) if place and len(place) == 3 else None,
+        int(number[0]) if number else None,
+    )

@@ -40,7 +40,7 @@ _FARTHEST_MM: Final = 1e6
 (
     CLASS,
     INSTANCE,
-    _STUDY,
+    STUDY,
     _SERIES,
     _PATIENT,
     _NAME,
@@ -193,10 +193,10 @@ def read_slice(file: bytes | Path) -> Slice:
         span=span,
         sop_class=_uid(header, "SOPClassUID", CLASS),
         uid=_uid(header, "SOPInstanceUID", INSTANCE),
-        study=_uid(header, "StudyInstanceUID", _STUDY),
+        study=_uid(header, "StudyInstanceUID", STUDY),
         series=_uid(header, "SeriesInstanceUID", _SERIES),
         frame_uid=_uid(header, "FrameOfReferenceUID", _FRAME) if frame_uid else "",
-        patient=(raw_bytes(header, _PATIENT).strip(), raw_bytes(header, _NAME).strip()),
+        patient=patient_key(header),
         number=_whole_number(header),
         modality=modality,
         photometric=text(header, _PHOTOMETRIC),
@@ -209,6 +209,11 @@ def read_slice(file: bytes | Path) -> Slice:
         format=(layout := _format(header)),
         rescale=_rescale(header, modality, layout),
     )
+
+
+def patient_key(header: Header) -> tuple[bytes, bytes]:
+    """Patient ID and name as written, to be compared only."""
+    return raw_bytes(header, _PATIENT).strip(b" \0"), raw_bytes(header, _NAME).strip(b" \0")
 
 
 def _image(header: Header) -> PixelSpan:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from dicom_services.dicom import decode_child
@@ -203,6 +204,23 @@ def test_the_limits_grow_with_the_declared_pixels_only():
     few, many = (decode_child._limits(count) for count in (1, 1000))
     assert few.memory_bytes == many.memory_bytes
     assert few.cpu_s < many.cpu_s < 100
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "name",
+    ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm"],
+)
+def test_damaged_pixels_are_read_or_refused(name, seed):
+    sound = Path(get_testdata_file(name)).read_bytes()
+    rng = np.random.default_rng(seed)
+    start = sound.rindex(b"\xe0\x7f\x10\0")
+    for _ in range(10):
+        damaged = bytearray(sound)
+        for at in rng.integers(start + 20, len(sound), rng.integers(1, 12)):
+            damaged[at] = rng.integers(256)
+        with contextlib.suppress(InputError):
+            read_series_limited([bytes(damaged)])
 
 
 CLASSES = {

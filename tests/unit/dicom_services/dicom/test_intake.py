@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -147,6 +148,23 @@ def test_links_in_an_archive_are_refused(tmp_path):
 def test_archives_in_archives_are_refused(tmp_path):
     inner = _zip(tmp_path / "inner.zip", {"a": b"b"}).read_bytes()
     assert refusal(_zip(tmp_path / "a.zip", {"inner.zip": inner})).facts == {"reason": "nested"}
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    assert refusal(tmp_path / "a.zip").facts == {"reason": "repeated_name"}
+
+
+def test_an_encrypted_member_is_refused(tmp_path):
+    path = _zip(tmp_path / "a.zip", {"a": b"b"}, zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert refusal(path).facts == {"reason": "encrypted"}
 
 
 def test_other_compression_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -141,6 +142,21 @@ def test_unused_bits_are_cleared_and_the_sign_extended():
 
     values = read_series(ct_files(dirty, change=change)).volume.values
     assert np.array_equal(values, clean)
+
+
+def test_unused_bits_of_eight_are_cleared_too():
+    def change(_, ds):
+        ds.BitsStored, ds.HighBit = 7, 6
+
+    stored = np.array([[[0xFF, 0x80], [0x01, 0x7F]]], np.uint8)
+    values = read_series(ct_files(stored, change=change)).volume.values
+    assert values.tolist() == [[[-897, -1024], [-1023, -897]]]
+
+
+def test_a_slice_of_nothing_but_padding_is_air():
+    stored = np.full((2, 2, 2), -3000, np.int16)
+    volume = read_series(ct_files(stored)).volume
+    assert (volume.values == -1024).all()
 
 
 def test_stored_bits_may_lie_at_the_top_of_their_word():
@@ -464,6 +480,9 @@ def _without(keyword):
         (_without("PixelSpacing"), "missing_attribute"),
         (_without("RescaleIntercept"), "missing_attribute"),
         (_without("Rows"), "missing_attribute"),
+        (_without("BitsAllocated"), "missing_attribute"),
+        (_without("PixelRepresentation"), "missing_attribute"),
+        (_without("PhotometricInterpretation"), "missing_attribute"),
         (_without("PixelData"), "pixel_data_missing"),
     ],
 )
@@ -525,6 +544,37 @@ def test_no_cut_of_a_real_file_is_read(share, shared_data):
 )
 def test_what_is_no_image_is_refused(file, code):
     assert refusal([file]) == code
+
+
+def test_a_deflated_file_cut_short_is_refused():
+    file = ct_files(stored_ramp((1, 16, 16)), syntax=DeflatedExplicitVRLittleEndian)[0]
+    assert refusal([file[:-40]]) == "file_truncated"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("FloatPixelData", bytes(80)), ("DoubleFloatPixelData", bytes(160))]
+)
+def test_floating_point_pixels_are_refused(keyword, value):
+    def change(_, ds):
+        del ds.PixelData
+        setattr(ds, keyword, value)
+
+    assert refusal(ct_files(stored_ramp((1, 4, 5)), change=change)) == "pixel_format"
+
+
+def test_a_lookup_table_instead_of_a_rescale_is_refused():
+    def change(_, ds):
+        ds.ModalityLUTSequence = [Dataset()]
+
+    assert refusal(ct_files(stored_ramp(SHAPE), change=change)) == "modality_lookup_unsupported"
+
+
+def test_more_localizers_than_slices_are_refused():
+    def change(k, ds):
+        if k:
+            ds.ImageType = ["DERIVED", "SECONDARY", "LOCALIZER"]
+
+    assert refusal(ct_files(stored_ramp(SHAPE), change=change)) == "mixed_orientation"
 
 
 def test_no_file_at_all_is_refused():
@@ -643,6 +693,17 @@ def test_headers_are_read_of_a_series_that_is_refused():
     source = read_headers([b"rubbish", *files])
     assert source.header.PatientID == "P1"
     assert len(source.instances) == 4
+
+
+def test_headers_name_no_instance_of_another_patient():
+    source = read_headers(ct_files(stored_ramp(SHAPE), change=_set(PatientID="P2")))
+    assert source.header.PatientID == "P1"
+    assert [one.number for one in source.instances] == [1, 3, 4]
+
+
+def test_a_file_that_cannot_be_opened_is_refused(tmp_path):
+    assert refusal([tmp_path / "nothing"]) == "file_unreadable"
+    assert refusal([tmp_path]) == "file_unreadable"
 
 
 def test_headers_of_nothing_readable_are_refused():
