@@ -115,9 +115,17 @@ def _libraries() -> list[Check]:
     missing = [name for name in NEEDED_PLUGINS if not (PLUGINS / name).exists()]
     absent = [name for name in OPTIONAL_PLUGINS if not (PLUGINS / name).exists()]
     advice = remedy("orthanc_plugins_missing")
+    other = _debian_orthanc()
     return [
         check(BINARY.exists(), "Orthanc", str(BINARY), remedy("orthanc_missing")),
         check(not missing, "Orthanc plugins", ", ".join(missing) or "present", advice),
+        check(
+            not other,
+            "Debian's Orthanc",
+            "runs beside ours and takes anybody's images" if other else "does not run",
+            "sudo systemctl disable --now orthanc",
+            bad="WARN",
+        ),
         check(not absent, "Orthanc GDCM", ", ".join(absent) or "present", advice, bad="WARN"),
         check(
             shutil.which("redis-server"),
@@ -126,6 +134,21 @@ def _libraries() -> list[Check]:
             remedy("redis_server_missing"),
         ),
     ]
+
+
+def _debian_orthanc() -> bool:
+    """Whether the package's own service runs: no password, any sender, both default ports."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"/Orthanc") and b"/etc/orthanc" in [
+                w.rstrip(b"/") for w in words
+            ]:
+                return True
+    return False
 
 
 def _site() -> Check:

@@ -37,6 +37,13 @@ _UNREADABLE: Final = (
     NotImplementedError,
     struct.error,
 )
+_MEANINGS: Final = {
+    "0xa7": "refused, out of resources",
+    "0xa9": "refused, the file contradicts itself",
+    "0xb": "stored with a warning",
+    "0xc": "refused, not understood",
+    "0x": "refused",
+}
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
 
@@ -83,12 +90,20 @@ class Sent:
     def sentence(self) -> str:
         """For people."""
         text = f"{self.stored} of {self.files} files stored"
-        refused = {name: count for name, count in self.statuses.items() if name != "0x0000"}
-        if refused:
-            text += "; " + ", ".join(f"{count} x {name}" for name, count in refused.items())
+        for name, count in self.statuses.items():
+            if name != "0x0000":
+                text += f"; {count} x {_meaning(name)}"
         if self.skipped:
             text += f"; {self.skipped} files that are not DICOM were left out"
         return text
+
+
+def _meaning(status: str) -> str:
+    """PS3.4 table B.2-1 in words; a few of ours stand for themselves."""
+    for start, words in _MEANINGS.items():
+        if status.startswith(start):
+            return f"{words} ({status})"
+    return status.replace("_", " ")
 
 
 def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None) -> Sent:

@@ -101,7 +101,7 @@ def test_refused_files_are_counted_by_status_and_the_rest_still_sent(keeper, tmp
         {"0xa700": 1, "0x0000": 1},
         False,
     )
-    assert "1 of 2 files stored; 1 x 0xa700" in sent.sentence()
+    assert "1 of 2 files stored; 1 x refused, out of resources (0xa700)" in sent.sentence()
 
 
 def test_kind_that_the_receiver_does_not_take_is_counted(keeper, tmp_path):
