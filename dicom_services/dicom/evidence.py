@@ -28,12 +28,17 @@ _BLANK: Final = (
 
 
 def references(source: SourceSeries) -> list[Dataset]:
-    """One dataset per source image: UIDs only, enough for documents."""
+    """One dataset per source image: enough for documents.
+
+    By its rows and columns highdicom knows an image from any other object.
+    """
     base = Dataset()
     for keyword in _BLANK:
         setattr(base, keyword, None)
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
         put(base, keyword, str(source.header.get(keyword, "")))
+    for keyword in ("Rows", "Columns"):
+        put(base, keyword, source.header.get(keyword) or 0)
     return [_image(base, instance) for instance in source.instances]
 
 

@@ -117,7 +117,8 @@ def _legal(keyword: str, text: str) -> str:
 
 
 def _is_date(text: str) -> bool:
-    if not re.match(r"\d{8}\Z", text):
+    """Whether `text` is a DA value of the last thousand years; year 0001 is a placeholder."""
+    if not re.match(r"[12]\d{7}\Z", text):
         return False
     try:
         datetime.strptime(text, "%Y%m%d")  # noqa: DTZ007 (only whether it is one)

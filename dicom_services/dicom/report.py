@@ -113,11 +113,13 @@ def _document(
     tree = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer(provenance)),
         procedure_reported=codes.concept(provenance.procedure),
-        imaging_measurements=groups,
+        imaging_measurements=groups or [_nothing_measured(scene)],
         title=standard.DCM.ImagingMeasurementReport,
     )
     root = tree[0].ContentSequence
-    root.insert(len(root) - 1, _image_library(source))
+    if not groups:
+        root.pop()
+    root.insert(len(root) - bool(groups), _image_library(source))
     root.append(_evaluations(untracked, texts, provenance))
     result = sr.Comprehensive3DSR(
         evidence=evidence,
@@ -135,6 +137,12 @@ def _document(
     if provenance.predecessor:
         result.PredecessorDocumentsSequence = [_predecessor(result, provenance)]
     return stamp(result, source, provenance, "report")
+
+
+def _nothing_measured(scene: Scene) -> Dataset:
+    """highdicom asks for a group; the template is content without (TID 1500 rows 6 to 12)."""
+    group: Dataset = sr.MeasurementsAndQualitativeEvaluations(tracking("none", scene))
+    return group
 
 
 def _predecessor(result: Dataset, provenance: Provenance) -> Dataset:

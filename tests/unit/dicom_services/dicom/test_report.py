@@ -74,6 +74,7 @@ REPORTS: dict[str, Any] = {
     "full": report,
     "nothing": lambda: report(sources.nothing()),
     "refused": lambda: refusal("slice_increment", increment_mm=6.25, count=3, reason="gap"),
+    "warnings only": lambda: report(sources.findings()[-2:]),
     "one lesion": lambda: report(one_lesion()),
     "superseding": lambda: report(predecessor="ab" * 20),
     "model": lambda: report(
@@ -100,7 +101,7 @@ def test_pixelmed_finds_no_error(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["one lesion", "nothing", "superseding", "model"])
+@pytest.mark.parametrize("name", ["one lesion", "warnings only", "nothing", "superseding", "model"])
 def test_pixelmed_finds_no_error_in_the_rarer_reports(name: str, tmp_path: Path) -> None:
     test_pixelmed_finds_no_error(name, tmp_path)
 
@@ -303,6 +304,13 @@ def test_nothing_found_is_a_report_with_a_zero() -> None:
     dataset = read_back(to_bytes(only))
     assert numbers(measurement_group(dataset, "total"), "112058") == [0.0]
     assert content(dataset, "121191") == []
+
+
+def test_a_run_that_measured_nothing_has_no_measurements_and_keeps_its_warnings() -> None:
+    dataset = REPORTS["warnings only"]()
+    assert content(dataset, "126010") == []
+    assert len(content(dataset, "warning")) == 2
+    assert len(content(dataset, "111028")) == 1
 
 
 def test_a_refusal_says_why_in_code_words_and_numbers() -> None:

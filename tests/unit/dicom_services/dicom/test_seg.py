@@ -12,7 +12,7 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def test_dcmqi_reads_every_voxel_where_it_is(name: str, tmp_path: Path) -> None:
     )
     assert said.returncode == 0, said.stderr
     for number, mask in enumerate(masks(grid), 1):
-        image = sitk.ReadImage(str(tmp_path / f"{number}.nrrd"))
+        image = SimpleITK.ReadImage(str(tmp_path / f"{number}.nrrd"))
         assert _indices(image, grid) == set(map(tuple, np.argwhere(mask.values)))
     told = json.loads((tmp_path / "meta.json").read_text())
     assert told["SeriesDescription"] == "radloop calcium segmentation"
@@ -82,7 +82,7 @@ def test_dcmqi_reads_every_voxel_where_it_is(name: str, tmp_path: Path) -> None:
 
 def _indices(image: Any, grid: Geometry) -> set[tuple[int, ...]]:
     """Voxels of an ITK image, as indices of `grid`; ITK counts (i, j, k) in LPS."""
-    found = np.argwhere(sitk.GetArrayFromImage(image) > 0)[:, ::-1]
+    found = np.argwhere(SimpleITK.GetArrayFromImage(image) > 0)[:, ::-1]
     places = [image.TransformIndexToPhysicalPoint(index.tolist()) for index in found]
     indices = grid.to_index(np.array(places))
     assert np.abs(indices - np.rint(indices)).max() < 0.05
