@@ -36,6 +36,7 @@ check: setup ## Lint, format, types, import arrows
 	$(BIN)/lint-imports
 
 test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and Redis
+	@./.ci/system-packages --tests
 	$(BIN)/pytest
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from ai_nodes.pipeline import Pipeline, Settings
-from dicom_services.dicom.decode_child import read_series_limited
+from dicom_services.dicom.decode_child import read_headers_limited, read_series_limited
 from dicom_services.dicom.findings_document import findings_document, refusal_document
-from dicom_services.dicom.read import read_headers
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
 from dicom_services.domain.findings import Finding, Measurement, Observation
@@ -94,7 +93,7 @@ def analyse(
     try:
         series = read_series_limited(files)
     except InputError as error:
-        source = read_headers(files)
+        source = read_headers_limited(files)
         provenance = _provenance(
             pipeline, settings, source, job=job, rule=rule, predecessor=predecessor, started=started
         )

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
 import redis
-from tests.integration.conftest import Stack
 
 from dicom_services.dicom.ct_writer import write_ct_series
 from dicom_services.orthanc import Orthanc
 from dicom_services.phantom import Phantom
 from dicom_services.phantom_command import demo_phantom
-
-FINAL = {"done", "refused", "failed"}
+from tests.integration.conftest import Stack
+from tests.pacs import ended, image_series, jobs, numbers, objects, text_of, until, view_of
 
 
 @pytest.fixture(scope="module")
@@ -39,74 +36,6 @@ def write(phantom: Phantom, folder: Path, seed: str, **options: str) -> str:
     """Write the phantom; its Study Instance UID."""
     paths = write_ct_series(phantom.volume, folder, seed=seed, **options)
     return str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
-
-
-def study_of(orthanc: Orthanc, uid: str) -> str:
-    found = orthanc.find("studies", {"StudyInstanceUID": uid})
-    return found[0] if found else ""
-
-
-def view_of(orthanc: Orthanc, uid: str) -> dict[str, Any]:
-    study = study_of(orthanc, uid)
-    return orthanc.get_json(f"/radloop/studies/{study}") if study else {"state": "", "series": []}
-
-
-def until(condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError("not in time")
-
-
-def ended(orthanc: Orthanc, uid: str, limit_s: float = 90.0) -> dict[str, Any]:
-    """The study's view once it is final and nothing more is arriving."""
-
-    def look() -> dict[str, Any] | None:
-        view = view_of(orthanc, uid)
-        return view if view["state"] in FINAL and not view["arriving"] else None
-
-    return dict(until(look, limit_s))
-
-
-def image_series(view: dict[str, Any]) -> dict[str, Any]:
-    return next(s for s in view["series"] if s["excluded_by"] != "result")
-
-
-def jobs(view: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(image_series(view)["jobs"])
-
-
-def objects(orthanc: Orthanc, job: dict[str, Any]) -> dict[str, pydicom.Dataset]:
-    """The stored results of a job by modality."""
-    found = {}
-    for result in job["results"]:
-        instance = orthanc.instances_of(result["series"])[0]
-        found[result["modality"]] = pydicom.dcmread(
-            io.BytesIO(orthanc.get_bytes(f"/instances/{instance}/file"))
-        )
-    return found
-
-
-def numbers(report: pydicom.Dataset, code: str) -> list[float]:
-    """Every numeric value of a concept anywhere in an SR."""
-    found = []
-
-    def walk(items: Any) -> None:
-        for item in items:
-            names = item.get("ConceptNameCodeSequence")
-            if item.ValueType == "NUM" and names and names[0].CodeValue == code:
-                found.append(float(item.MeasuredValueSequence[0].NumericValue))
-            walk(item.get("ContentSequence", []))
-
-    walk(report.ContentSequence)
-    return found
-
-
-def text_of(report: pydicom.Dataset) -> str:
-    return str(report.to_json())
 
 
 def test_a_ct_comes_back_with_its_calcium(

@@ -144,7 +144,8 @@ def test_a_number_that_is_absent_fails_unless_the_rule_says_otherwise(tmp_path: 
         '[[rule]]\nname = "a"\npipeline = "p"\nwhen = { X = "a" }\n',
         '[[rule]]\nname = "a b!"\npipeline = "p"\nqueue = "q"\nwhen = { X = "a" }\n',
         '[[rule]]\nname = "a"\npipeline = "p"\nqueue = "q"\nwhen = { X = "a" }\neval = "1"\n',
-        '[[rule]]\nname = "a"\npipeline = "p"\nqueue = "q"\nwhen = { X = "a" }\nselect = { per = "day" }\n',
+        '[[rule]]\nname = "a"\npipeline = "p"\nqueue = "q"\nwhen = { X = "a" }\n'
+        'select = { per = "day" }\n',
         '[[exclude]]\nname = "a"\nwhen = { X = ["a", 3] }\n',
     ],
 )

@@ -1,0 +1,315 @@
+"""From change log to ledger and queue, with an Orthanc in memory and a clock of our own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import fake_orthanc
+
+SHIPPED = Path(__file__).resolve().parents[3] / "config" / "routing.toml"
+CT = {
+    "Modality": "CT",
+    "ImageType": "ORIGINAL\\PRIMARY\\AXIAL",
+    "PatientName": "DOE^JANE",
+    "SliceThickness": "3",
+}
+
+
+class FakeQueue:
+    """Redis as the router sees it; `down` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, str] = {}
+        self.messages: list[dict[str, Any]] = []
+        self.down = False
+
+    def enqueue(self, message: dict[str, Any]) -> None:
+        self._ask()
+        if message["id"] not in self.jobs:
+            self.jobs[message["id"]] = "queued"
+            self.messages.append(message)
+
+    def status(self, job: str) -> str:
+        self._ask()
+        return self.jobs.get(job, "")
+
+    def forget(self, job: str) -> None:
+        self._ask()
+        self.jobs.pop(job, None)
+
+    def _ask(self) -> None:
+        if self.down:
+            raise ConnectionError
+
+
+class Clock:
+    """`time.monotonic` of the router."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class Rig:
+    """A router whose threads are turned by hand."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.orthanc = fake_orthanc.install()
+        from orthanc_plugins import archive, router
+
+        monkeypatch.setattr(archive, "orthanc", self.orthanc)
+        self.module = importlib.import_module("orthanc_plugins.router")
+        self.queue = FakeQueue()
+        self.clock = Clock()
+        monkeypatch.setattr(router, "JobQueue", lambda _: self.queue)
+        monkeypatch.setattr(router.time, "monotonic", self.clock.monotonic)
+        self.settings = {
+            "routing_file": str(SHIPPED),
+            "quiet_s": 2.0,
+            "quiet_per_source_s": {},
+            "software_version": "1",
+            "pipelines": {"calcium": "1.0.0"},
+            "reconcile_s": 30,
+        }
+        self.router = self.restart()
+
+    def restart(self) -> Any:
+        self.router = self.module.Router(self.settings, self.orthanc.LogWarning, "20260101T000000")
+        self.router._position = self.router._first_position()
+        return self.router
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """One round of both threads, after `seconds`."""
+        self.clock.now_s += seconds
+        self.router._follow()
+        self.router._decide_due()
+        self.router._save_cursor()
+        if not self.queue.down:
+            self.router._enqueue_pending()
+
+    def settle(self) -> None:
+        self.turn()
+        self.turn(2.1)
+
+    def jobs(self, series: str) -> list[dict[str, Any]]:
+        return list(self.router.series_view(series)["jobs"])
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    yield Rig(tmp_path, monkeypatch)
+
+
+def test_a_quiet_study_is_decided_on_and_queued_once(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.turn()
+    assert rig.router.study_view("st")["state"] == "received"
+    rig.turn(1.9)
+    assert rig.queue.messages == []
+    rig.turn(0.2)
+    assert [m["series"] for m in rig.queue.messages] == ["se"]
+    assert rig.router.study_view("st")["state"] == "queued"
+    rig.settle()
+    assert len(rig.queue.messages) == 1
+
+
+def test_the_message_holds_no_patient(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    assert "DOE" not in str(rig.queue.messages)
+    assert "DOE" not in str(rig.orthanc.metadata)
+
+
+def test_a_late_slice_supersedes_the_unfinished_job(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.orthanc.receive("st", "se", 1)
+    rig.settle()
+    new, old = rig.jobs("se")
+    assert (old["state"], old["code"], old["superseded_by"]) == (
+        "superseded",
+        "incomplete",
+        new["job"],
+    )
+    assert (new["count"], new["supersedes"]) == (21, "")
+    assert rig.router.report("se", old["job"], "running", {}) == "superseded"
+
+
+def test_a_late_slice_after_the_result_names_the_earlier_job(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    first = rig.jobs("se")[0]["job"]
+    rig.router.report("se", first, "done", {"results": [{"sop": "1"}], "summary": "score 3"})
+    rig.orthanc.receive("st", "se", 1)
+    rig.settle()
+    rig.orthanc.receive("st", "se", 1)
+    rig.settle()
+    assert [job["supersedes"] for job in rig.jobs("se")] == [first, first, ""]
+    assert [job["state"] for job in rig.jobs("se")] == ["queued", "superseded", "superseded"]
+
+
+def test_states_only_go_forwards(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    job = rig.jobs("se")[0]["job"]
+    for state in ("running", "stored", "done"):
+        assert rig.router.report("se", job, state, {}) == state
+    assert rig.router.report("se", job, "running", {}) == "done"
+    assert rig.router.report("se", "0" * 40, "done", {}) == ""
+
+
+def test_while_the_queue_is_down_jobs_wait_in_the_ledger(rig: Rig) -> None:
+    rig.queue.down = True
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    assert rig.jobs("se")[0]["state"] == "waiting"
+    rig.queue.down = False
+    rig.turn()
+    assert rig.jobs("se")[0]["state"] == "queued"
+
+
+def test_a_flushed_queue_is_filled_again(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.queue.jobs.clear()
+    assert rig.router.reconcile() == 1
+    rig.turn()
+    assert len(rig.queue.messages) == 2
+    assert rig.queue.messages[0] == rig.queue.messages[1]
+
+
+def test_a_job_that_the_queue_gave_up_is_a_dead_letter_with_a_reason(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    job = rig.jobs("se")[0]["job"]
+    rig.queue.jobs[job] = "failed"
+    rig.router.reconcile()
+    assert [(j["job"], j["code"]) for j in rig.router.jobs_view("failed", 10)] == [
+        (job, "job_died")
+    ]
+
+
+def test_a_job_that_ended_without_its_report_runs_again(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.queue.jobs[rig.jobs("se")[0]["job"]] = "finished"
+    assert rig.router.reconcile() == 1
+
+
+def test_a_restart_before_the_decision_loses_nothing(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.turn()
+    rig.restart()
+    rig.settle()
+    assert len(rig.queue.messages) == 1
+
+
+def test_a_restart_after_the_decision_decides_nothing_anew(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.restart()
+    rig.router._recall()
+    rig.settle()
+    assert len(rig.jobs("se")) == 1
+    assert rig.router.status_view()["jobs"] == {"queued": 1}
+
+
+def test_what_was_in_the_archive_before_us_is_left_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.orthanc.receive("old", "so", 20, **CT)
+    rig.settings = {**rig.settings}
+    rig.orthanc.properties.clear()
+    rig.router = rig.module.Router(rig.settings, rig.orthanc.LogWarning, "20270101T000000")
+    rig.router._position = rig.router._first_position()
+    rig.settle()
+    assert rig.queue.messages == []
+
+
+def test_the_cursor_never_passes_an_undecided_study(rig: Rig) -> None:
+    rig.orthanc.receive("a", "sa", 20, **CT)
+    rig.turn()
+    rig.orthanc.receive("b", "sb", 20, **CT)
+    rig.turn(1.0)
+    from orthanc_plugins import archive
+
+    assert archive.read_cursor() == 0
+    rig.turn(1.2)
+    assert archive.read_cursor() == 20
+    rig.turn(1.0)
+    assert archive.read_cursor() == 40
+
+
+def test_our_own_results_start_nothing_and_hold_up_nothing(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.router.report("se", rig.jobs("se")[0]["job"], "done", {"results": [{"sop": "1"}]})
+    rig.orthanc.receive("st", "sr", 1, Modality="SR")
+    rig.turn()
+    view = rig.router.study_view("st")
+    assert view["state"] == "done"
+    assert not view["arriving"]
+    assert rig.router.series_view("sr")["excluded_by"] == "result"
+    assert len(rig.queue.messages) == 1
+
+
+def test_run_again_makes_a_new_run_of_the_same_rule(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    first = rig.jobs("se")[0]["job"]
+    rig.router.report("se", first, "done", {"results": [{"sop": "1"}]})
+    second = rig.router.run_again("se", "")
+    rig.turn()
+    assert rig.jobs("se")[0]["job"] == second
+    assert (rig.jobs("se")[0]["run"], rig.jobs("se")[0]["supersedes"]) == (1, first)
+    assert rig.router.run_again("unknown", "") == ""
+
+
+def test_run_again_on_a_series_no_rule_wants_needs_the_rule_by_name(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 3, **CT)
+    rig.settle()
+    assert rig.router.study_view("st")["code"] == "no_rule"
+    assert rig.router.run_again("se", "") == ""
+    assert rig.router.run_again("se", "calcium")
+    rig.turn()
+    assert rig.router.study_view("st")["state"] == "queued"
+    rig.orthanc.receive("st", "other", 3, **CT)
+    rig.settle()
+    assert rig.router.series_view("se")["state"] == "queued"
+
+
+def test_a_better_series_that_comes_later_takes_over(rig: Rig) -> None:
+    rig.orthanc.receive("st", "thin", 60, **{**CT, "SliceThickness": "1"})
+    rig.settle()
+    rig.orthanc.receive("st", "thick", 20, **CT)
+    rig.settle()
+    assert rig.router.series_view("thin")["code"] == "not_selected"
+    assert [m["series"] for m in rig.queue.messages] == ["thin", "thick"]
+
+
+def test_a_failed_decision_is_taken_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.turn()
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.router, "_apply", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rig.turn(2.1)
+    rig.turn()
+    assert len(rig.queue.messages) == 1
+
+
+def test_a_series_that_was_deleted_is_forgotten(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.orthanc.series.clear()
+    rig.orthanc.metadata.clear()
+    assert rig.router.series_view("se") is None
+    assert rig.router.reconcile() == 0
+    assert rig.router.status_view()["jobs"] == {}
