@@ -2,8 +2,8 @@
 
 The rule, in the patient's own axes on a 3 mm grid:
 
-1. Lungs are large dark parts that are not plain air. Their convex hull in each plane is the chest's
-   inside; what it holds besides lung lies between the lungs.
+1. Lungs are large parts inside the body, darker than tissue and brighter than plain air. Their
+   convex hull in each plane is the chest's inside; what else it holds lies between the lungs.
 2. The spine is the bone that persists from plane to plane in the middle of the back half. Nothing
    behind its front edge is heart.
 3. The descending aorta is a chain of circles beside the spine, the ascending aorta one that comes
@@ -44,8 +44,9 @@ CONTRAST_FROM_HU: Final = 90.0
 """Unenhanced blood is 30 to 60 HU at 120 kVp; 90 is two deviations of 20 HU noise below 130."""
 
 AIR_HU: Final = -500.0
-PLAIN_AIR_HU: Final = -960.0
-"""Room, stomach and bowel hold plain air; even a lung with emphysema averages above this."""
+TISSUE_HU: Final = -300.0
+PLAIN_AIR_HU: Final = -975.0
+"""Room, stomach, bowel and padding hold plain air, -1000 HU; lung with emphysema is above -970."""
 
 WINDPIPE_HU: Final = -920.0
 """The windpipe holds plain air; lung of a deep breath is -850, and its wall keeps them apart."""
@@ -72,8 +73,11 @@ BALL_MM: Final = 12.0
 HEART_ML: Final = 150.0
 """The smallest adult hearts, with blood, hold about 300 ml; half of one must be in view."""
 
+MOST_ML: Final = 2500.0
+"""A heart of twice the usual size with its great vessels; more is a liver."""
+
 HEART_HEIGHT_MM: Final = 45.0
-"""The arteries alone span 72 to 105 mm (Lu B et al. Acad Radiol 2000;7:620-626)."""
+"""Above the dome; the arteries alone span 72 to 105 mm (Acad Radiol 2000;7:620-626)."""
 
 DOME_RIGHT_MM: Final = 55.0
 """From the spine's middle: right of nearly every right atrium, left of the dome's top."""
@@ -182,11 +186,22 @@ def _ball(voxels: int) -> Bools:
 
 
 def _lungs(coarse: Coarse) -> Bools:
-    """Dark parts of 30 ml and more, less than half of them plain air."""
-    labels, count = ndimage.label((coarse.hu < AIR_HU) & (coarse.hu >= -1024.0))
+    """Parts of 30 ml and more that are brighter than plain air and lie inside the body.
+
+    Inside: most of its voxels meet tissue in two or more of the directions left, right, front and
+    back. Bedding, which is as dark as lung, meets the body in one; lung that the field of view
+    cuts off still meets heart and chest wall. Thin sheets, as the skin, are opened away.
+    """
+    dark = (coarse.hu < AIR_HU) & (coarse.hu > PLAIN_AIR_HU)
+    labels, count = ndimage.label(ndimage.binary_opening(dark))
+    tissue = ndimage.binary_opening(coarse.hu > TISSUE_HU)
+    meets = np.zeros(coarse.shape, np.int8)
+    for axis in (1, 2):
+        meets += np.logical_or.accumulate(tissue, axis=axis)
+        meets += np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    plain = np.bincount(labels[coarse.hu < PLAIN_AIR_HU], minlength=count + 1)
-    keep = (size * GRID_MM**3 > 30_000.0) & (plain < 0.5 * size)
+    held = np.bincount(labels[meets >= 2], minlength=count + 1)
+    keep = (size * GRID_MM**3 > 30_000.0) & (2 * held > size)
     keep[0] = False
     lungs: Bools = keep[labels]
     return lungs
@@ -376,8 +391,9 @@ def _ascending(coarse: Coarse, core: Bools, spine: _Spine, steps: list[tuple[str
     tube = track_tube(coarse, (first, top + 1), corner, window, (radius - 1.6, radius + 1.6))
     if tube is None:
         return np.zeros(coarse.shape, np.bool_)
-    weak = np.flatnonzero(tube.circles[:, 3] < EDGE_ASCENDING)
     circles = tube.circles.copy()
+    clear = ndimage.median_filter(circles[:, 3], 5, mode="nearest")
+    weak = np.flatnonzero(clear[: int(clear.argmax()) + 1] < EDGE_ASCENDING)
     if weak.size:
         circles[: weak.max() + 1, 3] = 0.0
     steps.append(("ascending_mm", GRID_MM * float(np.count_nonzero(circles[:, 3]))))
@@ -401,9 +417,12 @@ def _core(
     if dome is not None:
         shadow = core[dome : dome + 4].any(axis=0)
         core[:dome] &= ndimage.binary_dilation(shadow, iterations=2)
-    height = GRID_MM * float(np.count_nonzero(core.any(axis=(1, 2))))
-    steps += [("heart_ml", _ml(core)), ("heart_height_mm", height)]
-    if _ml(core) < HEART_ML or height < HEART_HEIGHT_MM:
+    above = core if dome is None else core[dome:]
+    height = GRID_MM * float(np.count_nonzero(above.any(axis=(1, 2))))
+    steps += [("heart_ml", _ml(core)), ("heart_above_dome_mm", height)]
+    ends = [float(np.count_nonzero(core[z])) * GRID_MM**2 / 100.0 for z in (0, -1)]
+    steps += [("cut_below_cm2", ends[0]), ("cut_above_cm2", ends[1])]
+    if not HEART_ML <= _ml(core) <= MOST_ML or height < HEART_HEIGHT_MM:
         return None
     return core
 
@@ -425,14 +444,15 @@ def _with_fat(core: Bools, lungs: Bools) -> Bools:
 
 
 def _bone(coarse: Coarse, region: Bools, blood_hu: float) -> Bools:
-    """Bone and cartilage that continue outside of the region, with 3 mm around them."""
+    """Bone and cartilage that continue outside of the region; bone with 3 mm around it."""
     labels, count = ndimage.label(coarse.hu >= blood_hu + CARTILAGE_OVER_BLOOD_HU)
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
     leaves = np.zeros(count + 1, np.bool_)
     leaves[np.unique(labels[~wider])] = True
     leaves[0] = False
-    bone: Bools = ndimage.binary_dilation(leaves[labels])
-    return bone
+    solid: Bools = leaves[labels]
+    solid |= ndimage.binary_dilation(solid & (coarse.hu > BONE_HU))
+    return solid
 
 
 def _on_voxels(

@@ -24,6 +24,11 @@ EDGE_MM: Final = 2.0
 """The pericardium alone, at most 2 mm (Bogaert, Francone. Radiology 2013;267:340-356), lies between
 lung and artery, so a plaque reaches deeper than this. In lean people it may not reach 3 mm."""
 
+SMALL_EDGE_MM: Final = 3.0
+SMALL_MM2: Final = 2.0
+"""The bright rim a kernel draws along lung is a pixel or two thin: what is smaller than 2 mm2 must
+reach 3 mm deep, past the artery's outer wall."""
+
 RING_MM: Final = (1.5, 3.0)
 """A CT blurs over 1 mm: 1.5 mm outside of a plaque its brightness is gone."""
 
@@ -63,7 +68,7 @@ def lookalikes(
         "metal": parts in 3D with a voxel of `METAL_HU`.
         "bone": parts in 3D that continue outside of `near`, such as bone or cartilage.
         "aortic_wall": parts in 3D at least half of which lie in `aorta`.
-        "edge": lesions in a slice that lie within `EDGE_MM` of lung altogether.
+        "edge": lesions in a slice that lie along the lung altogether.
         "smear": lesions in a slice whose surroundings, 1.5 to 3 mm away, are still bright; motion.
     """
     solid = hu >= CALCIUM_HU
@@ -89,7 +94,7 @@ def _edges_and_smears(
 ) -> tuple[Bools, Bools]:
     edges, smears = np.zeros_like(solid), np.zeros_like(solid)
     spacing = geometry.pixel_spacing_mm
-    margin = [int(np.ceil(max(*RING_MM, EDGE_MM) / step)) + 1 for step in spacing]
+    margin = [int(np.ceil(max(*RING_MM, SMALL_EDGE_MM) / step)) + 1 for step in spacing]
     least = MIN_AREA_MM2 / geometry.pixel_area_mm2
     for k in np.flatnonzero(solid.any(axis=(1, 2))):
         labels, _ = ndimage.label(solid[k], np.ones((3, 3), np.bool_))
@@ -103,20 +108,23 @@ def _edges_and_smears(
             )
             lesion = labels[window] == n
             seen = hu[k][window]
-            if _hugs_lung(seen, lesion, spacing):
+            depth_mm = EDGE_MM if sizes[n] * geometry.pixel_area_mm2 >= SMALL_MM2 else SMALL_EDGE_MM
+            if _hugs_lung(seen, lesion, spacing, depth_mm):
                 edges[k][window] |= lesion
             elif _fades_slowly(seen, lesion, spacing, blood_hu):
                 smears[k][window] |= lesion
     return edges, smears
 
 
-def _hugs_lung(hu: Hounsfield, lesion: Bools, spacing_mm: tuple[float, float]) -> bool:
-    """Whether every pixel lies within `EDGE_MM` of lung."""
+def _hugs_lung(
+    hu: Hounsfield, lesion: Bools, spacing_mm: tuple[float, float], depth_mm: float
+) -> bool:
+    """Whether every pixel lies within `depth_mm` of lung."""
     lung = hu < LUNG_HU
     if not lung.any():
         return False
-    depth = ndimage.distance_transform_edt(~lung, sampling=spacing_mm)
-    return bool(depth[lesion].max() <= EDGE_MM)
+    away = ndimage.distance_transform_edt(~lung, sampling=spacing_mm)
+    return bool(away[lesion].max() <= depth_mm)
 
 
 def _fades_slowly(
