@@ -121,6 +121,9 @@ def _document(
         root.pop()
     root.insert(len(root) - bool(groups), _image_library(source))
     root.append(_evaluations(untracked, texts, provenance))
+    # The document is made around an empty root and filled then: highdicom would copy and search
+    # the whole tree several times over, which takes longer than making it.
+    tree[0].ContentSequence = sr.ContentSequence()
     result = sr.Comprehensive3DSR(
         evidence=evidence,
         content=tree[0],
@@ -134,6 +137,7 @@ def _document(
         content_date=provenance.started.date(),
         content_time=provenance.started.time(),
     )
+    result.ContentSequence = root
     if provenance.predecessor:
         result.PredecessorDocumentsSequence = [_predecessor(result, provenance)]
     return stamp(result, source, provenance, "report")

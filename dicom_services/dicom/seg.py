@@ -30,6 +30,12 @@ def segmentation(
     """One segmentation with a segment per mask; None where no mask has a voxel.
 
     Frames without a voxel are left out, as is every slice that no mask touches.
+
+    Raises
+    ------
+    InputError
+        `mask_grid` when a mask does not lie on the source images, `image_size` when these have
+        fewer than 8 pixels, which highdicom 0.28.2 packs wrongly.
     """
     shown = segments(masks)
     if not shown:
@@ -37,6 +43,8 @@ def segmentation(
     geometry = shown[0].geometry
     if not all(mask.geometry.same_grid(geometry) for mask in shown):
         raise InputError("mask_grid")
+    if geometry.shape[1] * geometry.shape[2] < 8:
+        raise InputError("image_size", rows=geometry.shape[1], columns=geometry.shape[2])
     images = placed(source, geometry)
     used = np.flatnonzero(np.any([mask.values.any(axis=(1, 2)) for mask in shown], axis=0))
     # The last axis is the segment, but each mask stays whole in memory: highdicom's look for
@@ -62,6 +70,7 @@ def segmentation(
         content_date=provenance.started.date(),
         content_time=provenance.started.time(),
     )
+    _pad_with_zero(result)
     _name_dimensions(result, provenance)
     _name_segments_per_frame(result)
     return stamp(result, source, provenance, "segmentation")
@@ -105,6 +114,16 @@ def _label(pipeline: str) -> str:
     """Content Label is a code string: capitals, digits, underscores, at most 16 (PS3.5 6.2)."""
     plain = "".join(sign if sign.isalnum() else "_" for sign in pipeline.upper())
     return plain[:16]
+
+
+def _pad_with_zero(result: Dataset) -> None:
+    """End on a null byte where a byte fills up to an even length (PS3.5 8.1.1).
+
+    highdicom takes the character "0", which has bits set.
+    """
+    bits = result.Rows * result.Columns * result.NumberOfFrames
+    if -(-bits // 8) % 2 == 1:
+        result.PixelData = result.PixelData[:-1] + b"\0"
 
 
 def _name_dimensions(result: Dataset, provenance: Provenance) -> None:

@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmwrite
 from dicom_services.dicom.checks import check_findings, check_results, check_source
 from dicom_services.dicom.key_objects import key_objects
 from dicom_services.dicom.provenance import Provenance as Provenance
+from dicom_services.dicom.quiet import quiet
 from dicom_services.dicom.report import refusal, report
 from dicom_services.dicom.seg import segmentation
 from dicom_services.dicom.source import SourceSeries
@@ -36,11 +37,12 @@ def encode(
     check_source(source)
     check_findings(findings, source)
     masks = [finding for finding in findings if isinstance(finding, Mask)]
-    shape = segmentation(masks, source, provenance)
-    text = report(findings, shape, source, provenance)
-    images = key_objects(masks, source, provenance)
-    results = tuple(each for each in (shape, text, images) if each is not None)
-    check_results(results, source)
+    with quiet():
+        shape = segmentation(masks, source, provenance)
+        text = report(findings, shape, source, provenance)
+        images = key_objects(masks, source, provenance)
+        results = tuple(each for each in (shape, text, images) if each is not None)
+        check_results(results, source)
     return results
 
 
@@ -59,17 +61,19 @@ def encode_refusal(
         if usable_uid(each.sop_instance_uid) and usable_uid(each.sop_class_uid)
     }
     named = replace(source, instances=tuple(unique.values()))
-    try:
-        check_source(named)
-        results = (refusal(code, facts, named, provenance),)
-    except InputError:
-        return ()
-    check_results(results, named)
+    with quiet():
+        try:
+            check_source(named)
+            results = (refusal(code, facts, named, provenance),)
+        except InputError:
+            return ()
+        check_results(results, named)
     return results
 
 
 def to_bytes(dataset: Dataset) -> bytes:
     """A DICOM file (PS3.10), explicit VR little endian."""
     buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
+    with quiet():
+        dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

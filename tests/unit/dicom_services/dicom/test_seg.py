@@ -100,7 +100,7 @@ _spacing = st.floats(0.2, 2.0)
     step=st.floats(0.3, 5.0),
     backwards=st.booleans(),
     shear=st.floats(-0.3, 0.3),
-    shape=st.tuples(st.integers(1, 6), st.integers(2, 19), st.integers(2, 19)),
+    shape=st.tuples(st.integers(1, 6), st.integers(2, 19), st.integers(4, 19)),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_geometry_and_any_overlap_survive(
@@ -245,6 +245,27 @@ def test_a_mask_on_another_grid_is_refused(other: Geometry) -> None:
     with pytest.raises(InputError) as raised:
         segmentation([mask], sources.source(), sources.provenance())
     assert raised.value.code == "mask_grid"
+
+
+def test_images_of_fewer_than_8_pixels_are_refused_because_highdicom_packs_them_wrongly() -> None:
+    grid = sources.geometry((1, 2, 3))
+    mask = Mask(sources.HEART, sources.ANATOMY, "Heart", np.ones(grid.shape, bool), grid)
+    with pytest.raises(InputError) as raised:
+        segmentation([mask], sources.source(grid), sources.provenance())
+    assert raised.value.code == "image_size"
+
+
+def test_the_byte_that_makes_the_length_even_is_null() -> None:
+    # 3 frames of 5 x 5 pixels are 75 bits, 10 bytes; 1 frame is 4 bytes of which 25 bits count;
+    # 2 frames are 50 bits, 7 bytes and one more.
+    for slices, length in ((3, 10), (1, 4), (2, 8)):
+        grid = sources.geometry((slices, 5, 5))
+        mask = Mask(sources.HEART, sources.ANATOMY, "Heart", np.ones(grid.shape, bool), grid)
+        pixels = read_back(write([mask], sources.source(grid))).PixelData
+        assert len(pixels) == length
+        bits = np.unpackbits(np.frombuffer(pixels, np.uint8), bitorder="little")
+        assert bits[: 25 * slices].all()
+        assert not bits[25 * slices :].any()
 
 
 def test_masks_on_two_grids_are_refused() -> None:

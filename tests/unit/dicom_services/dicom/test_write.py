@@ -206,7 +206,6 @@ def test_an_empty_character_set_is_left_out() -> None:
         assert "SpecificCharacterSet" not in each
 
 
-@pytest.mark.filterwarnings("ignore:Unknown encoding")
 def test_a_character_set_nobody_knows_becomes_utf_8() -> None:
     for each in written(sources.source(SpecificCharacterSet="ISO_IR 999")):
         assert each.SpecificCharacterSet == "ISO_IR 192"
@@ -270,6 +269,16 @@ def test_what_anonymisers_leave_does_not_keep_a_result_from_being_written(name: 
 def test_what_is_written_of_an_odd_source_is_legal(name: str, tmp_path: Path) -> None:
     for each in encode(sources.findings(), ODD[name], sources.provenance()):
         assert dciodvfy_errors(to_bytes(each), tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_warning_quotes_an_odd_source(name: str) -> None:
+    # Any warning is an error here.
+    for each in (
+        *encode(sources.findings(), ODD[name], sources.provenance()),
+        *refused(ODD[name]),
+    ):
+        to_bytes(each)
 
 
 def test_placeholder_dates_become_empty_and_real_ones_stay() -> None:
