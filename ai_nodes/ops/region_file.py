@@ -1,4 +1,4 @@
-"""A region given by hand: a DICOM SEG or a NIfTI on the very grid of the volume."""
+"""A region drawn elsewhere, DICOM segmentation or NIfTI, as a mask on the grid of a volume."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
+from dicom_services.dicom.segmented_region import SegmentedFrame, read_segmented_frames
 from dicom_services.domain.geometry import Geometry
 from dicom_services.errors import InputError
 
-_TOLERANCE: Final = 0.05
-"""Of a voxel: what rounding of decimal strings and float32 affines leaves."""
-_SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+TOLERANCE_VOXELS: Final = 0.05
+"""How far a voxel of the region may lie from one of the volume; NIfTI keeps 32-bit floats."""
 
 
 def load_region(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
-    """Read a region and put it on `geometry`; all segments or labels together.
+    """Everything marked in a file, on the voxels of `geometry`.
 
-    Parameters
-    ----------
-    path : Path
-        DICOM SEG (binary), .nii or .nii.gz. Axes may be in another order or direction.
-    geometry : Geometry
-        Of the volume that is scored.
+    The grids must be the same but for the order and direction of their axes; nothing is
+    interpolated. Segments or labels are united. A DICOM segmentation may leave out slices.
 
     Returns
     -------
@@ -36,106 +29,109 @@ def load_region(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        `region_unreadable`, `region_grid` when it is not on the same grid, `region_empty`.
+        `region_file` when it is neither format, `region_grid` when the grids differ,
+        `region_empty` when nothing is marked.
     """
-    if not path.is_file():
-        raise InputError("region_unreadable")
-    if path.name.endswith((".nii", ".nii.gz")):
-        region = _from_nifti(path, geometry)
-    else:
-        region = _from_seg(path, geometry)
-    if not region.any():
+    nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    mask = _from_nifti(path, geometry) if nifti else _from_dicom(path, geometry)
+    if not mask.any():
         raise InputError("region_empty")
-    return region
+    return mask
+
+
+def _from_dicom(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
+    mask = np.zeros(geometry.shape, np.bool_)
+    for frame in read_segmented_frames(path):
+        if not geometry.frame_uid or frame.frame_uid != geometry.frame_uid:
+            raise InputError("region_grid")
+        _mark(mask, frame, geometry)
+    return mask
+
+
+def _mark(mask: NDArray[np.bool_], frame: SegmentedFrame, geometry: Geometry) -> None:
+    """Mark what one frame holds; a frame covers a slice of the grid across any of its axes."""
+    start, *steps = _steps(geometry, frame.position_mm, frame.row_step_mm, frame.column_step_mm)
+    turned, across = _turned(frame.values, start, steps, geometry)
+    at: list[slice | int] = [slice(None)] * 3
+    at[across] = int(start[across])
+    mask[tuple(at)] |= turned
 
 
 def _from_nifti(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
-    # Costs a second to import, and only this needs it.
-    import SimpleITK as sitk  # noqa: N813 - its own customary name
+    # Loading it takes longer than most runs that do without.
+    import SimpleITK
 
     try:
-        image = sitk.ReadImage(str(path))
-        values = sitk.GetArrayFromImage(image)
+        image = SimpleITK.ReadImage(str(path))
     except RuntimeError:
-        raise InputError("region_unreadable") from None
-    if values.ndim != 3:
+        raise InputError("region_file") from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError("region_grid")
-    directions = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    affine = np.eye(4)
-    affine[:3, :3] = directions[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()
-    return _on_grid(values != 0, affine, geometry)
-
-
-def _on_grid(
-    values: NDArray[np.bool_], affine: NDArray[np.float64], geometry: Geometry
-) -> NDArray[np.bool_]:
-    """Reorder and turn axes so that `values` lie on `geometry`, without interpolating."""
-    change = np.linalg.inv(affine) @ geometry.affine
-    turn = np.rint(change[:3, :3])
-    exact = np.abs(change[:3, :3] - turn).max() * max(geometry.shape) <= _TOLERANCE * 10
-    if not exact or not (np.abs(turn).sum(axis=0) == 1).all() or abs(np.linalg.det(turn)) != 1:
-        raise InputError("region_grid")
-    axes = [int(np.flatnonzero(turn[:, axis])[0]) for axis in range(3)]
-    turned = values.transpose(axes)
-    for axis, source in enumerate(axes):
-        if turn[source, axis] < 0:
-            turned = np.flip(turned, axis)
-    start = [
-        0.0 if turn[source, axis] > 0 else values.shape[source] - 1.0
-        for axis, source in enumerate(axes)
-    ]
-    offset = np.array([change[source, 3] for source in axes]) - start
-    if turned.shape != geometry.shape or np.abs(offset).max() > _TOLERANCE:
-        raise InputError("region_grid")
+    values: NDArray[Any] = SimpleITK.GetArrayViewFromImage(image)
+    turn = np.array(image.GetDirection(), np.float64).reshape(3, 3) * image.GetSpacing()
+    # SimpleITK's own index is (x, y, z), its arrays are (z, y, x), its space is LPS.
+    start, *steps = _steps(
+        geometry, np.array(image.GetOrigin()), turn[:, 2], turn[:, 1], turn[:, 0]
+    )
+    turned, _ = _turned(values > 0, start, steps, geometry)
     return np.ascontiguousarray(turned)
 
 
-def _from_seg(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
-    try:
-        seg = pydicom.dcmread(path)
-        if str(seg.SOPClassUID) != _SEGMENTATION or seg.SegmentationType != "BINARY":
-            raise InputError("region_unreadable")
-        frames = seg.pixel_array.reshape(-1, int(seg.Rows), int(seg.Columns)).astype(np.bool_)
-        places = [_place(seg, at) for at in range(len(frames))]
-        same_frame = str(seg.get("FrameOfReferenceUID", "")) == geometry.frame_uid
-    except (InvalidDicomError, AttributeError, ValueError, IndexError, OSError, KeyError):
-        raise InputError("region_unreadable") from None
-    if not same_frame or frames.shape[1:] != geometry.shape[1:]:
-        raise InputError("region_grid")
-    region = np.zeros(geometry.shape, np.bool_)
-    for pixels, (corner, along_row, along_column) in zip(frames, places, strict=True):
-        k = _slice_of(corner, along_row, along_column, geometry)
-        region[k] |= pixels
-    return region
+def _steps(
+    geometry: Geometry, origin_mm: NDArray[np.float64], *steps_mm: NDArray[np.float64]
+) -> list[NDArray[np.int64]]:
+    """The index of a place, and by how much each step moves the index: one along one axis.
+
+    Raises
+    ------
+    InputError
+        `region_grid` when the place is no voxel or a step does not lead to its neighbour.
+    """
+    start = geometry.to_index(origin_mm)
+    found = [np.rint(start).astype(np.int64)]
+    off = [float(np.abs(start - found[0]).max())]
+    for step in steps_mm:
+        move = geometry.to_index(origin_mm + step) - start
+        whole = np.rint(move).astype(np.int64)
+        if np.abs(whole).sum() != 1:
+            raise InputError("region_grid")
+        found.append(whole)
+        # What a step is off adds up along the grid.
+        count = geometry.shape[int(np.abs(whole).argmax())]
+        off.append(float(np.abs(move - whole).max()) * count)
+    if not max(off) <= TOLERANCE_VOXELS:
+        raise InputError("region_grid", voxels=round(max(off), 3))
+    return found
 
 
-def _slice_of(
-    corner: NDArray[np.float64],
-    along_row: NDArray[np.float64],
-    along_column: NDArray[np.float64],
+def _turned(
+    values: NDArray[np.bool_],
+    start: NDArray[np.int64],
+    steps: list[NDArray[np.int64]],
     geometry: Geometry,
-) -> int:
-    index = geometry.to_index(corner)
-    far = geometry.to_index(
-        corner + along_row * (geometry.shape[2] - 1) + along_column * (geometry.shape[1] - 1)
+) -> tuple[NDArray[np.bool_], int]:
+    """Values with their axes in the order and direction of the grid's, which they must cover.
+
+    Returns
+    -------
+    array, int
+        The latter is the axis of the grid that values of two dimensions lie across.
+    """
+    axes = [int(np.abs(step).argmax()) for step in steps]
+    across = ({0, 1, 2} - set(axes) or {0}).pop()
+    first = [
+        0 if step.sum() > 0 else geometry.shape[axis] - 1
+        for axis, step in zip(axes, steps, strict=True)
+    ]
+    fits = (
+        len(set(axes)) == values.ndim
+        and all(
+            geometry.shape[axis] == count for axis, count in zip(axes, values.shape, strict=True)
+        )
+        and [int(start[axis]) for axis in axes] == first
+        and 0 <= start[across] < geometry.shape[across]
     )
-    k = round(float(index[0]))
-    wanted = np.array([[k, 0, 0], [k, geometry.shape[1] - 1, geometry.shape[2] - 1]])
-    off = float(np.abs(np.stack([index, far]) - wanted).max())
-    if off > _TOLERANCE or not 0 <= k < geometry.shape[0]:
+    if not fits:
         raise InputError("region_grid")
-    return k
-
-
-def _place(seg: Dataset, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Corner of a frame, and the steps along a row and along a column, LPS mm."""
-    groups = [seg.PerFrameFunctionalGroupsSequence[at], seg.SharedFunctionalGroupsSequence[0]]
-
-    def found(name: str) -> Dataset:
-        return next(group[name].value[0] for group in groups if name in group)
-
-    corner = np.array(found("PlanePositionSequence").ImagePositionPatient, np.float64)
-    turn = np.array(found("PlaneOrientationSequence").ImageOrientationPatient, np.float64)
-    down, across = (float(v) for v in found("PixelMeasuresSequence").PixelSpacing)
-    return corner, turn[:3] * across, turn[3:] * down
+    flipped = values[tuple(slice(None, None, int(step.sum())) for step in steps)]
+    return flipped.transpose(np.argsort(axes)), across

@@ -80,7 +80,7 @@ class Geometry:
     @property
     def voxel_volume_mm3(self) -> float:
         """Volume of one voxel."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        return self.pixel_area_mm2 * self.slice_spacing_mm
 
     def to_patient_mm(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 3) indices in (k, j, i) to (..., 3) LPS mm."""
