@@ -29,7 +29,7 @@ def load_region(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        `region_file` when it is neither format, `region_grid` when the grids differ,
+        `region_unreadable` when it is neither format, `region_grid` when the grids differ,
         `region_empty` when nothing is marked.
     """
     nifti = path.name.lower().endswith((".nii", ".nii.gz"))
@@ -64,7 +64,7 @@ def _from_nifti(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError:
-        raise InputError("region_file") from None
+        raise InputError("region_unreadable") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError("region_grid")
     values: NDArray[Any] = SimpleITK.GetArrayViewFromImage(image)

@@ -39,15 +39,15 @@ def read_segmented_frames(path: Path) -> Iterator[SegmentedFrame]:
     Raises
     ------
     InputError
-        `region_file` when the file is no segmentation that can be read.
+        `region_unreadable` when the file is no segmentation that can be read.
     """
     try:
         dataset = dcmread(path)
         if dataset.get("Modality") != "SEG" or "PerFrameFunctionalGroupsSequence" not in dataset:
-            raise InputError("region_file")
+            raise InputError("region_unreadable")
         frames = len(dataset.PerFrameFunctionalGroupsSequence)
         if not 0 < frames * int(dataset.Rows) * int(dataset.Columns) <= MOST_PIXELS:
-            raise InputError("region_file")
+            raise InputError("region_unreadable")
         marked = _marked(dataset, frames)
         for number in range(frames):
             yield _frame(dataset, number, marked[number])
@@ -62,7 +62,7 @@ def read_segmented_frames(path: Path) -> Iterator[SegmentedFrame]:
         NotImplementedError,
         RuntimeError,
     ):
-        raise InputError("region_file") from None
+        raise InputError("region_unreadable") from None
 
 
 def _marked(dataset: Dataset, frames: int) -> NDArray[np.bool_]:
