@@ -23,7 +23,7 @@ jobs = typer.Typer(help="See and repeat jobs.", rich_markup_mode=None)
 routes = typer.Typer(
     help="See which rules want a series.", no_args_is_help=True, rich_markup_mode=None
 )
-_COLUMNS = ("job", "state", "code", "pipeline", "rule", "run", "updated (UTC)", "series")
+_COLUMNS = ("job", "state", "code", "rule", "run", "updated (UTC)", "series", "result")
 IdArgument = Annotated[
     str, typer.Argument(help="Orthanc id of a series, or a job id or its first digits.")
 ]
@@ -176,7 +176,7 @@ def _series_of(orthanc: Any, name: str) -> dict[str, Any]:
 
 def _flat(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+        return " ".join(str(inner) for inner in value.values())
     if isinstance(value, list):
-        return ", ".join(str(inner) for inner in value)
+        return ", ".join(_flat(inner) for inner in value)
     return str(value)

@@ -24,6 +24,13 @@ def service_checks(folder: DataFolder, settings: Settings, state: State) -> list
     processes = Supervisor(folder).processes()
     return [
         *(_process(folder, one) for one in processes),
+        check(
+            state.workers,
+            "workers",
+            f"{state.workers} on this machine" if state.workers else "none: jobs wait for others",
+            "radloop up --workers 1",
+            bad="WARN",
+        ),
         *_owners(folder, state),
         _speed(processes),
         *_orthanc(folder, state),

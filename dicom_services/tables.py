@@ -102,11 +102,11 @@ def job_rows(jobs: Sequence[Mapping[str, Any]]) -> list[Row]:
             str(job.get("job", ""))[:12],
             job.get("state", ""),
             job.get("code", ""),
-            job.get("pipeline", ""),
             job.get("rule", ""),
             job.get("run", ""),
             str(job.get("updated", ""))[:19].replace("T", " "),
             job.get("series", ""),
+            job.get("summary", ""),
         )
         for job in jobs
     ]
