@@ -83,31 +83,28 @@ def analyse(
     stage : callable
         Told the name of each stage as it begins.
 
-    Raises
-    ------
-    InputError
-        Only where the headers do not even name a study; every other refusal is an outcome.
+    Returns
+    -------
+    Outcome
+        A series that does not fit is an outcome too, not an error.
     """
     started = datetime.now(UTC).replace(microsecond=0)
+
+    def provenance_of(source: SourceSeries | None) -> Provenance:
+        return _provenance(pipeline, settings, source, job, rule, predecessor, started)
+
     stage("decoding")
     try:
         series = read_series_limited(files)
     except InputError as error:
-        source = read_headers_limited(files)
-        provenance = _provenance(
-            pipeline, settings, source, job=job, rule=rule, predecessor=predecessor, started=started
-        )
-        return _refused(error, source, provenance)
-    provenance = _provenance(
-        pipeline,
-        settings,
-        series.source,
-        job=job,
-        rule=rule,
-        predecessor=predecessor,
-        started=started,
-    )
+        try:
+            source: SourceSeries | None = read_headers_limited(files)
+        except InputError:
+            source = None
+        return _refused(error, source, provenance_of(source))
+    provenance = provenance_of(series.source)
     if isinstance(files, list):
+        # The volume takes their place: a 600-slice CT need not be in memory twice.
         files.clear()
     try:
         stage("analysing")
@@ -118,15 +115,21 @@ def analyse(
         objects = encode(findings, series.source, provenance)
     except InputError as error:
         return _refused(error, series.source, provenance)
+    names = file_names(objects, pipeline.name)
     return Outcome(
         state="done",
         code="",
         facts={},
         findings=findings,
         objects=objects,
-        document=findings_document(findings, series.source, provenance, objects),
+        document=findings_document(findings, series.source, provenance, objects, names),
         headline=headline(findings),
     )
+
+
+def file_names(objects: Sequence[Dataset], pipeline: str) -> list[str]:
+    """Names for results on a disk; nothing of the patient is in them."""
+    return [f"{pipeline}-{str(one.Modality).lower()}.dcm" for one in objects]
 
 
 def headline(findings: Sequence[Finding]) -> str:
@@ -151,15 +154,20 @@ def software_version() -> str:
         return "0+source"
 
 
-def _refused(error: InputError, source: SourceSeries, provenance: Provenance) -> Outcome:
-    objects = encode_refusal(error.code, error.facts, source, provenance)
+def _refused(error: InputError, source: SourceSeries | None, provenance: Provenance) -> Outcome:
+    try:
+        objects = encode_refusal(error.code, error.facts, source, provenance) if source else ()
+    except InputError:
+        # Headers that name no study cannot be answered in DICOM.
+        objects = ()
+    names = file_names(objects, provenance.pipeline)
     return Outcome(
         state="refused",
         code=error.code,
         facts=dict(error.facts),
         findings=(),
         objects=objects,
-        document=refusal_document(error.code, error.facts, source, provenance, objects),
+        document=refusal_document(error.code, error.facts, source, provenance, objects, names),
         headline="",
     )
 
@@ -167,15 +175,14 @@ def _refused(error: InputError, source: SourceSeries, provenance: Provenance) ->
 def _provenance(
     pipeline: Pipeline,
     settings: Settings,
-    source: SourceSeries,
-    *,
+    source: SourceSeries | None,
     job: str,
     rule: str,
     predecessor: str,
     started: datetime,
 ) -> Provenance:
-    uids = "\n".join(sorted(instance.sop_instance_uid for instance in source.instances))
-    inputs = hashlib.sha256(uids.encode("utf-8", "replace")).hexdigest()
+    uids = sorted(instance.sop_instance_uid for instance in source.instances) if source else []
+    inputs = hashlib.sha256("\n".join(uids).encode("utf-8", "replace")).hexdigest()
     own = f"{pipeline.name} {pipeline.version} {sorted(settings.items())} {inputs}"
     return Provenance(
         job=job or hashlib.sha256(own.encode("utf-8")).hexdigest()[:40],

@@ -121,19 +121,14 @@ def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) ->
         for entry in outcome.document["results"]:
             console.print(f"{entry['file']} says so as a DICOM SR in {out}", highlight=False)
         return
-    table = Table("finding", "site", "value", "unit", title=title, title_justify="left")
+    console.print(f"[bold]{title}[/bold]", highlight=False)
+    table = Table("finding", "value", "unit", box=None, pad_edge=False)
     for finding in outcome.findings:
         if isinstance(finding, Measurement):
-            method = f" ({finding.derivation})" if finding.derivation else ""
-            table.add_row(
-                finding.what.meaning + method,
-                finding.site.meaning,
-                f"{finding.value:.1f}",
-                _unit(finding.unit),
-            )
+            name = finding.derivation or finding.what.meaning
+            table.add_row(name, f"{finding.value:.1f}", _unit(finding.unit))
         elif isinstance(finding, Observation):
-            site = finding.site.meaning if finding.site else ""
-            table.add_row(finding.what.meaning, site, finding.value.meaning, "")
+            table.add_row(finding.what.meaning, finding.value.meaning, "")
     console.print(table)
     files = ", ".join(entry["file"] for entry in outcome.document["results"])
     console.print(f"{files}, findings.json in {out}", highlight=False)
