@@ -122,7 +122,7 @@ def random_body(
     draw = np.random.default_rng(seed)
     size = draw.uniform(0.9, 1.1)
     cavity = (size * draw.uniform(122.0, 140.0), size * draw.uniform(82.0, 94.0))
-    fat_mm = draw.uniform(4.5, 11.0)
+    fat_mm = draw.uniform(5.5, 11.0)
     spine_y = cavity[1] * draw.uniform(0.55, 0.66)
     heart = vector(
         size * draw.uniform(6.0, 16.0), -cavity[1] + size * draw.uniform(56.0, 68.0) + fat_mm, 0.0
@@ -409,7 +409,7 @@ def _courses(
     chambers: tuple[Ellipsoid, ...],
     size: float,
 ) -> dict[str, list[Vector]]:
-    """Centre lines in the fat, 3 mm outside the muscle, in the grooves between the chambers."""
+    """Centre lines in the fat, 2.5 mm outside the muscle, in the grooves between the chambers."""
     start = root + vector(radius + 2.0, -2.0, 4.0)
     fork = start + size * vector(9.0, 1.0, 0.0)
     right = root + vector(-0.75 * (radius + 2.0), -0.66 * (radius + 2.0), 2.0)
@@ -420,7 +420,7 @@ def _courses(
         reach = np.arange(110.0, 5.0, -0.5)
         points = heart + reach[:, None] * way
         inside = np.any([chamber.holds(points) for chamber in chambers], axis=0)
-        point: Vector = points[int(np.argmax(inside))] + 3.0 * way
+        point: Vector = points[int(np.argmax(inside))] + 2.5 * way
         return point
 
     guides = {

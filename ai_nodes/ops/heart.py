@@ -8,7 +8,7 @@ The rule, in the patient's own axes on a 3 mm grid:
    behind its front edge is heart.
 3. The descending aorta is a chain of circles beside the spine, the ascending aorta one that comes
    down from the top. Their walls are not heart.
-4. The diaphragm's right dome is soft tissue far right of the spine that reaches the lowest plane.
+4. The diaphragm's right dome is the largest soft part far right of the spine.
    The heart ends at most 30 mm below its top, and below it stays above its own shadow.
 5. The windpipe ends at the carina. The heart begins at least 10 mm below it.
 6. The heart's muscle is the largest lump between those limits that a ball of 15 mm radius fits
@@ -81,6 +81,9 @@ HEART_HEIGHT_MM: Final = 45.0
 
 DOME_RIGHT_MM: Final = 55.0
 """From the spine's middle: right of nearly every right atrium, left of the dome's top."""
+
+DOME_ML: Final = 50.0
+"""Of liver beyond those 55 mm; a mass in the lung of this size is 46 mm wide."""
 
 BELOW_DOME_MM: Final = 30.0
 """A deep breath puts the heart's underside 0 to 30 mm below the top of the right dome."""
@@ -256,7 +259,10 @@ class _Spine:
 
 
 def _spine(coarse: Coarse, lungs: Bools) -> _Spine | None:
-    """Bone behind the lungs' middle, in the central 60 % of their width, most persistent in z."""
+    """Bone behind the lungs' middle, in the central 60 % of their width, most persistent in z.
+
+    Of several such places the hindmost: a heart full of contrast is as bright and as long.
+    """
     if not lungs.any():
         return None
     _, rows, columns = np.nonzero(lungs)
@@ -268,9 +274,11 @@ def _spine(coarse: Coarse, lungs: Bools) -> _Spine | None:
     width = right - left
     persistent[:, : int(left + 0.2 * width)] = 0.0
     persistent[:, int(right - 0.2 * width) :] = 0.0
-    row, column = np.unravel_index(int(persistent.argmax()), persistent.shape)
-    if persistent[row, column] < 0.2:
+    strong = persistent >= max(0.2, 0.6 * float(persistent.max()))
+    if not strong.any():
         return None
+    persistent[: int(np.flatnonzero(strong.any(axis=1))[-1]) - 12] = 0.0
+    row, column = np.unravel_index(int(persistent.argmax()), persistent.shape)
     near = bone[:, max(0, row - 12) :, max(0, column - 4) : column + 5]
     first = np.where(near.any(axis=1), near.argmax(axis=1) + max(0, row - 12), np.nan)
     some = np.isfinite(first).any(axis=1)
@@ -302,7 +310,7 @@ def _limits(
 
 
 def _dome(lungs: Bools, inside: Bools, spine: _Spine) -> int | None:
-    """The plane of the right dome's top: soft tissue 55 mm right of the spine, down to the end."""
+    """The top plane of the largest soft part far right of the spine: the liver's dome."""
     column = spine.column - round(DOME_RIGHT_MM / GRID_MM)
     if column < 3:
         return None
@@ -311,13 +319,12 @@ def _dome(lungs: Bools, inside: Bools, spine: _Spine) -> int | None:
     labels, count = ndimage.label(soft)
     if count == 0:
         return None
-    used = np.flatnonzero(soft.any(axis=(1, 2)))
-    lowest = np.unique(labels[used[0] : used[0] + 3])
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    lowest = lowest[(lowest > 0) & (size[lowest] * GRID_MM**3 > 15_000.0)]
-    if not lowest.size:
+    size[0] = 0
+    if size.max() * GRID_MM**3 < 1000.0 * DOME_ML:
         return None
-    return int(np.flatnonzero(np.isin(labels, lowest).any(axis=(1, 2))).max())
+    planes = np.flatnonzero((labels == int(size.argmax())).any(axis=(1, 2)))
+    return int(planes[-1])
 
 
 def _carina(coarse: Coarse, spine: _Spine) -> int | None:
@@ -464,18 +471,18 @@ def _on_voxels(
     steps: list[tuple[str, float]],
 ) -> Bools:
     """The region on the voxels of the CT, without what cannot be a coronary plaque."""
-    mask = np.zeros(ct.geometry.shape, np.bool_)
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
-    box = fine_box(ndimage.binary_dilation(wider), coarse, ct.geometry)
+    box = fine_box(wider, coarse, ct.geometry)
     if box is None:
-        return mask
+        return np.zeros(ct.geometry.shape, np.bool_)
     fine = to_fine(region, coarse, ct.geometry, box)
     near = to_fine(wider, coarse, ct.geometry, box)
     wall = to_fine(aorta, coarse, ct.geometry, box)
     found = lookalikes(ct.values[box], fine, near, wall, ct.geometry, blood_hu)
+    del near, wall
     for reason, parts in found.items():
-        volume = float(np.count_nonzero(parts)) * ct.geometry.voxel_volume_mm3
-        steps.append((f"{reason}_mm3", volume))
-        fine &= ~parts
+        steps.append((f"{reason}_mm3", float(parts.size) * ct.geometry.voxel_volume_mm3))
+        fine.ravel()[parts] = False
+    mask = np.zeros(ct.geometry.shape, np.bool_)
     mask[box] = fine
     return mask

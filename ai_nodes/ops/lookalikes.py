@@ -46,7 +46,7 @@ def lookalikes(
     aorta: Bools,
     geometry: Geometry,
     blood_hu: float,
-) -> dict[str, Bools]:
+) -> dict[str, NDArray[np.intp]]:
     """Parts of the region that are no coronary plaque, by reason.
 
     Parameters
@@ -64,7 +64,8 @@ def lookalikes(
 
     Returns
     -------
-    dict of str to (k, j, i) bool
+    dict of str to (n,) int
+        Flat indices into the region, by reason.
         "metal": parts in 3D with a voxel of `METAL_HU`.
         "bone": parts in 3D that continue outside of `near`, such as bone or cartilage.
         "aortic_wall": parts in 3D at least half of which lie in `aorta`.
@@ -73,26 +74,31 @@ def lookalikes(
     """
     solid = hu >= CALCIUM_HU
     labels, count = ndimage.label(solid, np.ones((3, 3, 3), np.bool_))
-    size = np.bincount(labels.ravel(), minlength=count + 1)
-    within = np.bincount(labels[aorta], minlength=count + 1)
-    metal = np.bincount(labels[hu >= METAL_HU], minlength=count + 1) > 0
-    leaves = np.bincount(labels[solid & ~near], minlength=count + 1) > 0
-    wall = 2 * within >= size
-    metal[0] = leaves[0] = wall[0] = False
-    found = {
-        "metal": metal[labels] & region,
-        "bone": (leaves & ~metal)[labels] & region,
-        "aortic_wall": (wall & ~leaves & ~metal)[labels] & region,
-    }
-    rest = solid & region & ~found["metal"] & ~found["bone"] & ~found["aortic_wall"]
-    found["edge"], found["smear"] = _edges_and_smears(hu, rest, geometry, blood_hu)
+    bright = np.flatnonzero(solid)
+    part = labels.ravel()[bright]
+    del labels
+    size = np.bincount(part, minlength=count + 1)
+    metal = np.bincount(part[hu.ravel()[bright] >= METAL_HU], minlength=count + 1) > 0
+    leaves = np.bincount(part[~near.ravel()[bright]], minlength=count + 1) > 0
+    wall = 2 * np.bincount(part[aorta.ravel()[bright]], minlength=count + 1) >= size
+    judged = region.ravel()[bright]
+    found = {}
+    parts = {"metal": metal, "bone": leaves & ~metal, "aortic_wall": wall & ~leaves & ~metal}
+    for reason, chosen in parts.items():
+        hit = chosen[part]
+        found[reason] = bright[hit & region.ravel()[bright]]
+        judged &= ~hit
+    solid.ravel()[bright[~judged]] = False
+    found["edge"], found["smear"] = _edges_and_smears(hu, solid, geometry, blood_hu)
     return found
 
 
 def _edges_and_smears(
     hu: Hounsfield, solid: Bools, geometry: Geometry, blood_hu: float
-) -> tuple[Bools, Bools]:
-    edges, smears = np.zeros_like(solid), np.zeros_like(solid)
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    edges: list[NDArray[np.intp]] = []
+    smears: list[NDArray[np.intp]] = []
+    plane = solid.shape[1] * solid.shape[2]
     spacing = geometry.pixel_spacing_mm
     margin = [int(np.ceil(max(*RING_MM, SMALL_EDGE_MM) / step)) + 1 for step in spacing]
     least = MIN_AREA_MM2 / geometry.pixel_area_mm2
@@ -109,11 +115,11 @@ def _edges_and_smears(
             lesion = labels[window] == n
             seen = hu[k][window]
             depth_mm = EDGE_MM if sizes[n] * geometry.pixel_area_mm2 >= SMALL_MM2 else SMALL_EDGE_MM
-            if _hugs_lung(seen, lesion, spacing, depth_mm):
-                edges[k][window] |= lesion
-            elif _fades_slowly(seen, lesion, spacing, blood_hu):
-                smears[k][window] |= lesion
-    return edges, smears
+            into = edges if _hugs_lung(seen, lesion, spacing, depth_mm) else smears
+            if into is edges or _fades_slowly(seen, lesion, spacing, blood_hu):
+                into.append(k * plane + np.flatnonzero(labels == n))
+    nothing = np.empty(0, np.intp)
+    return np.concatenate([nothing, *edges]), np.concatenate([nothing, *smears])
 
 
 def _hugs_lung(
