@@ -19,6 +19,9 @@ from dicom_services.errors import InputError
 BLOCK: Final = 64
 """Pixels that are looked at together before single ones are."""
 
+MANY_PAIRS: Final = 4096
+"""Pairs of islands in neighbouring slices up to which each pair is looked at by itself."""
+
 _NO_REGION: Final = np.zeros((0, 0, 0), np.bool_)
 _ALL: Final = np.zeros(0, np.bool_)
 _NONE: Final = np.uint64(0)
@@ -90,8 +93,8 @@ def find_islands(
     return Islands(
         k=numbers[:, 0],
         area_px=area,
-        peak=floats[:, 0],
-        total=floats[:, 1],
+        peak=np.minimum(floats[:, 0], 32767.0),
+        total=np.minimum(floats[:, 1], 32767.0 * area),
         row=floats[:, 2] / area,
         column=floats[:, 3] / area,
         box=numbers[:, 2:6],
@@ -268,23 +271,58 @@ def _edges_of_row(
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
-def _peak_and_total(part: Any, zero: Any) -> Any:
-    """Highest value and sum of a run, in the wide type of `zero`."""
-    peak, total = zero + part[0], zero
-    for i in range(part.shape[0]):
-        peak = max(peak, part[i])
-        total += part[i]
-    return peak, total
+def _runs_of_slice(
+    k: Any,
+    values: Any,
+    low: Any,
+    zero: Any,
+    region: Any,
+    rows: Any,
+    edges: Any,
+    runs: Any,
+    sums: Any,
+) -> Any:
+    """Find the runs of one slice and join those that touch; how many there are.
+
+    Fills `edges` (2 for each run), `rows` (first run of each row), `runs` (parent, area of what
+    the run belongs to) and `sums` (peak, total).
+    """
+    height = values.shape[1]
+    masked = region.shape[0] > 0
+    everywhere = np.ones(0, np.bool_)
+    flags = np.zeros(BLOCK, np.uint8)
+    words = flags.view(np.uint64)
+    n = 0
+    for j in range(height):
+        rows[j] = n
+        line = values[k, j]
+        inside = region[k, j] if masked else everywhere
+        if (masked and not _any(inside)) or not _bright(line, low):
+            continue
+        end = _edges_of_row(line, inside, masked, low, 2 * n, edges, flags, words) // 2
+        for run in range(n, end):
+            runs[run, 0] = run
+            runs[run, 1] = 0
+            peak, total = zero + low, zero
+            for i in range(np.uint64(edges[2 * run]), np.uint64(edges[2 * run + 1])):
+                peak = max(peak, line[i])
+                total += line[i]
+            sums[run, 0], sums[run, 1] = peak, total
+        if j > 0:
+            _join_rows(runs, edges, rows[j - 1], n, end)
+        n = end
+    rows[height] = n
+    return n
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
-def _join_row(parent: Any, edges: Any, a: Any, a_end: Any, b_end: Any) -> None:
+def _join_rows(runs: Any, edges: Any, a: Any, a_end: Any, b_end: Any) -> None:
     """Join runs a..a_end of one row with runs a_end..b_end of the next that touch them."""
     b = a_end
     while a < a_end and b < b_end:
         a_stop, b_stop = edges[2 * a + 1], edges[2 * b + 1]
         if a_stop >= edges[2 * b] and b_stop >= edges[2 * a]:
-            _join(parent, a, b)
+            _join(runs[:, 0], a, b)
         if a_stop <= b_stop:
             a += 1
         else:
@@ -292,19 +330,128 @@ def _join_row(parent: Any, edges: Any, a: Any, a_end: Any, b_end: Any) -> None:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
-def _join_slices(parent: Any, old: Any, a: Any, a_end: Any, new: Any, b: Any, b_end: Any) -> None:
-    """Join islands whose runs touch in two rows; runs are (start, stop, island)."""
-    last_a, last_b = np.int64(-1), np.int64(-1)
-    while a < a_end and b < b_end:
-        a_stop, b_stop = old[a, 1], new[b, 1]
-        touch = a_stop >= new[b, 0] and b_stop >= old[a, 0]
-        if touch and (old[a, 2] != last_a or new[b, 2] != last_b):
-            last_a, last_b = old[a, 2], new[b, 2]
-            _join(parent, last_a, last_b)
-        if a_stop <= b_stop:
-            a += 1
-        else:
-            b += 1
+def _settle(n: Any, edges: Any, runs: Any, least_px: Any) -> Any:
+    """Point every run at the first of its island and add up areas there; islands to keep."""
+    for run in range(n):
+        # Parents come before their children, so theirs is settled already.
+        root = runs[runs[run, 0], 0]
+        runs[run, 0] = root
+        runs[root, 1] += edges[2 * run + 1] - edges[2 * run]
+    kept = 0
+    for run in range(n):
+        kept += runs[run, 0] == run and runs[run, 1] >= least_px
+    return kept
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
+def _keep(
+    k: Any,
+    count: Any,
+    rows: Any,
+    edges: Any,
+    runs: Any,
+    sums: Any,
+    least_px: Any,
+    table: Any,
+    totals: Any,
+    new: Any,
+    new_rows: Any,
+) -> None:
+    """Add the islands that are large enough to the table, and their runs to `new`."""
+    kept = 0
+    for j in range(rows.shape[0] - 1):
+        new_rows[j] = kept
+        for run in range(rows[j], rows[j + 1]):
+            root = runs[run, 0]
+            area = runs[root, 1]
+            # A kept island's number replaces its area, as -1 - number.
+            if 0 <= area < least_px:
+                continue
+            start, stop = np.int64(edges[2 * run]), np.int64(edges[2 * run + 1])
+            if area >= 0:
+                island = count
+                count += 1
+                runs[root, 1] = -1 - island
+                table[island, 0], table[island, 1] = k, area
+                table[island, 2], table[island, 4], table[island, 5] = j, start, stop - 1
+                totals[island, 0], totals[island, 1] = sums[run, 0], 0.0
+                totals[island, 2], totals[island, 3] = 0.0, 0.0
+            else:
+                island = -1 - area
+            length = stop - start
+            table[island, 3] = j
+            table[island, 4] = min(table[island, 4], start)
+            table[island, 5] = max(table[island, 5], stop - 1)
+            totals[island, 0] = max(totals[island, 0], sums[run, 0])
+            totals[island, 1] += sums[run, 1]
+            totals[island, 2] += length * j
+            totals[island, 3] += 0.5 * (length * (start + stop - 1))
+            new[kept, 0], new[kept, 1], new[kept, 2] = start, stop, island
+            kept += 1
+    new_rows[rows.shape[0] - 1] = kept
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
+def _may_touch(table: Any, joined: Any, b: Any, first: Any, last: Any) -> Any:
+    """Whether an island of first..last is near island `b` and not yet joined with it."""
+    root = _root(joined, b)
+    for a in range(first, last):
+        near = (
+            table[a, 2] <= table[b, 3] + 1
+            and table[b, 2] <= table[a, 3] + 1
+            and table[a, 4] <= table[b, 5] + 1
+            and table[b, 4] <= table[a, 5] + 1
+        )
+        if near and _root(joined, a) != root:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
+def _join_slices(
+    table: Any,
+    joined: Any,
+    before: Any,
+    first: Any,
+    last: Any,
+    old: Any,
+    old_rows: Any,
+    new: Any,
+    new_rows: Any,
+) -> None:
+    """Join islands first..last of a slice with before..first of the slice before.
+
+    Rows are passed over where no island can touch another one that it is not joined with yet;
+    looking for those costs islands times islands, so it is left where there are many.
+    """
+    few = (first - before) * (last - first) <= MANY_PAIRS
+    open_islands = np.ones(last - first, np.bool_)
+    if few:
+        for b in range(first, last):
+            open_islands[b - first] = _may_touch(table, joined, b, before, first)
+    height = new_rows.shape[0] - 1
+    for j in range(height):
+        begin, end = new_rows[j], new_rows[j + 1]
+        some = False
+        for run in range(begin, end):
+            some |= open_islands[new[run, 2] - first]
+        if not some:
+            continue
+        for near in range(max(j - 1, 0), min(j + 2, height)):
+            a, a_end, b = old_rows[near], old_rows[near + 1], begin
+            while a < a_end and b < end:
+                if old[a, 1] >= new[b, 0] and new[b, 1] >= old[a, 0]:
+                    island = new[b, 2]
+                    if open_islands[island - first]:
+                        _join(joined, old[a, 2], island)
+                        if few:
+                            open_islands[island - first] = _may_touch(
+                                table, joined, island, before, first
+                            )
+                if old[a, 1] <= new[b, 1]:
+                    a += 1
+                else:
+                    b += 1
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
@@ -314,104 +461,49 @@ def _islands(
     """Table of islands of at least `least_px` pixels; paints them into `mask` where it has room.
 
     Run r of the slice at hand is `edges[2 r]` .. `edges[2 r + 1]`; row j holds the runs
-    `rows[j]` .. `rows[j + 1]`. Runs of kept islands go on to `new`, by row in `new_rows`, and
-    from there to `old`, to join islands across slices.
+    `rows[j]` .. `rows[j + 1]`. Runs of kept islands go on to `new` as (start, stop, island), by
+    row in `new_rows`, and from there to `old`, to be joined with the next slice.
     """
     depth, height, width = values.shape
-    masked = region.shape[0] > 0
-    painted = mask.shape[0] > 0
-    flags = np.zeros(BLOCK, np.uint8)
-    words = flags.view(np.uint64)
     room = height * (width // 2 + 1)
-    edges = np.empty(2 * room + 1, np.int32)
-    parent, area, names = (
-        np.empty(room, np.int64),
-        np.empty(room, np.int64),
-        np.empty(room, np.int64),
-    )
-    peaks, totals = np.empty(room, np.float64), np.empty(room, np.float64)
     rows = np.zeros(height + 1, np.int64)
+    edges = np.empty(2 * room + 1, np.int32)
+    runs, sums = np.empty((room, 2), np.int64), np.empty((room, 2), np.float64)
     old, new = np.empty((room, 3), np.int64), np.empty((room, 3), np.int64)
     old_rows, new_rows = np.zeros(height + 1, np.int64), np.zeros(height + 1, np.int64)
-    table, sums = np.empty((64, 6), np.int64), np.empty((64, 4), np.float64)
+    table, totals = np.empty((64, 6), np.int64), np.empty((64, 4), np.float64)
     joined = np.empty(64, np.int64)
-    count, before = 0, 0
+    before, first, last = 0, 0, 0
     for k in range(depth):
-        n = 0
-        for j in range(height):
-            rows[j] = n
-            if masked and not _any(region[k, j]):
-                continue
-            if not _bright(values[k, j], low):
-                continue
-            inside = region[k, j] if masked else wanted
-            end = _edges_of_row(values[k, j], inside, masked, low, 2 * n, edges, flags, words) // 2
-            for run in range(n, end):
-                parent[run] = run
-                part = values[k, j, edges[2 * run] : edges[2 * run + 1]]
-                peaks[run], totals[run] = _peak_and_total(part, zero)
-            if j > 0:
-                _join_row(parent, edges, rows[j - 1], n, end)
-            n = end
-        rows[height] = n
-        kept = 0
-        for run in range(n):
-            root = parent[parent[run]]
-            parent[run] = root
-            length = edges[2 * run + 1] - edges[2 * run]
-            area[run] = 0
-            area[root] += length
-        for j in range(height if n > 0 else 0):
-            new_rows[j] = kept
-            for run in range(rows[j], rows[j + 1]):
-                root = parent[run]
-                if area[root] < least_px:
-                    continue
-                start, stop = edges[2 * run], edges[2 * run + 1]
-                if root == run:
-                    if count == joined.shape[0]:
-                        table, sums = _wider(table, count + 1), _wider(sums, count + 1)
-                        joined = _longer(joined, count + 1)
-                    joined[count] = count
-                    table[count, 0], table[count, 1] = k, area[run]
-                    table[count, 2], table[count, 3] = j, j
-                    table[count, 4], table[count, 5] = start, stop - 1
-                    sums[count, 0] = peaks[run]
-                    sums[count, 1], sums[count, 2], sums[count, 3] = 0.0, 0.0, 0.0
-                    names[run] = count
-                    count += 1
-                island = names[root]
-                length = stop - start
-                table[island, 3] = j
-                table[island, 4] = min(table[island, 4], start)
-                table[island, 5] = max(table[island, 5], stop - 1)
-                sums[island, 0] = max(sums[island, 0], peaks[run])
-                sums[island, 1] += totals[run]
-                sums[island, 2] += length * j
-                sums[island, 3] += 0.5 * length * (start + stop - 1)
-                new[kept, 0], new[kept, 1], new[kept, 2] = start, stop, island
-                kept += 1
-                if painted and (wanted.shape[0] == 0 or wanted[island]):
-                    mask[k, j, start:stop] = True
-        new_rows[height] = kept
-        if kept > 0 and before > 0:
-            for j in range(height):
-                if new_rows[j] == new_rows[j + 1]:
-                    continue
-                for near in range(max(j - 1, 0), min(j + 2, height)):
-                    if old_rows[near] < old_rows[near + 1]:
-                        _join_slices(
-                            joined,
-                            old,
-                            old_rows[near],
-                            old_rows[near + 1],
-                            new,
-                            new_rows[j],
-                            new_rows[j + 1],
-                        )
-        before = kept
+        n = _runs_of_slice(k, values, low, zero, region, rows, edges, runs, sums)
+        before, first, last = first, last, last + _settle(n, edges, runs, least_px)
+        if last == first:
+            continue
+        table, totals, joined = _wider(table, last), _wider(totals, last), _longer(joined, last)
+        for island in range(first, last):
+            joined[island] = island
+        _keep(k, first, rows, edges, runs, sums, least_px, table, totals, new, new_rows)
+        if first > before:
+            _join_slices(table, joined, before, first, last, old, old_rows, new, new_rows)
+        if mask.shape[0] > 0:
+            _paint(mask[k], wanted, new, new_rows)
         old, new = new, old
         old_rows, new_rows = new_rows, old_rows
+    return table[:last].copy(), totals[:last].copy(), _numbered(joined, last)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
+def _paint(plane: Any, wanted: Any, new: Any, new_rows: Any) -> None:
+    """Mark the runs of a slice whose islands are wanted; all of them when `wanted` is empty."""
+    for j in range(plane.shape[0]):
+        for run in range(new_rows[j], new_rows[j + 1]):
+            if wanted.shape[0] == 0 or wanted[new[run, 2]]:
+                plane[j, new[run, 0] : new[run, 1]] = True
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
+def _numbered(joined: Any, count: Any) -> Any:
+    """Joined islands under one number: 0, 1, ... in the order of their first."""
     groups = np.empty(count, np.int64)
     group = 0
     for island in range(count):
@@ -421,4 +513,4 @@ def _islands(
             group += 1
         else:
             groups[island] = groups[root]
-    return table[:count].copy(), sums[:count].copy(), groups
+    return groups
