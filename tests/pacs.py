@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 
+from dicom_services.errors import UnavailableError
 from dicom_services.orthanc import Orthanc
 
 FINAL = {"done", "refused", "failed"}
@@ -26,11 +27,13 @@ def until(condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
 
 
 def view_of(orthanc: Orthanc, uid: str) -> dict[str, Any]:
-    """The router's view of a study, by Study Instance UID."""
-    found = orthanc.find("studies", {"StudyInstanceUID": uid})
-    if not found:
-        return {"state": "", "series": [], "arriving": True}
-    return dict(orthanc.get_json(f"/radloop/studies/{found[0]}"))
+    """The router's view of a study, by Study Instance UID; empty while Orthanc starts."""
+    nothing: dict[str, Any] = {"state": "", "series": [], "arriving": True}
+    try:
+        found = orthanc.find("studies", {"StudyInstanceUID": uid})
+        return dict(orthanc.get_json(f"/radloop/studies/{found[0]}")) if found else nothing
+    except UnavailableError:
+        return nothing
 
 
 def ended(orthanc: Orthanc, uid: str, limit_s: float = 90.0) -> dict[str, Any]:
