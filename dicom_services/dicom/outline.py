@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from dicom_services.domain.findings import LesionSlice
 
 _TRIES: Final = 32
+_MOST_CORNERS: Final = 4000
+"""Graphic Data (FL) holds 8191 points at most (PS3.5 7.1.2); only bone has so many corners."""
 _Pixels = frozenset[tuple[int, int]]
 _Corner = tuple[int, int]
 
@@ -18,6 +20,8 @@ def outline(
     pixels: NDArray[np.bool_], part: LesionSlice, pixel_area_mm2: float
 ) -> NDArray[np.float64]:
     """Corners of `part`'s outer border; its centre alone where `pixels` does not hold it.
+
+    The centre, too, where the border is too long for a content item.
 
     Parameters
     ----------
@@ -35,9 +39,10 @@ def outline(
         row is a point. Holes are not shown, the segment has them.
     """
     found = _pixels_of(pixels, part, round(part.area_mm2 / pixel_area_mm2))
-    if found is None:
+    corners = _border(found) if found is not None else []
+    if not 0 < len(corners) <= _MOST_CORNERS:
         return np.array([[part.column + 0.5, part.row + 0.5]])
-    return np.array(_border(found), np.float64)
+    return np.array(corners, np.float64)
 
 
 def _pixels_of(pixels: NDArray[np.bool_], part: LesionSlice, count: int) -> _Pixels | None:

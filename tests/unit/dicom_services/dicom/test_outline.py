@@ -96,6 +96,15 @@ def test_a_lesion_that_lost_a_pixel_is_a_point() -> None:
     assert outline(mask, whole, 1.0).shape == (1, 2)
 
 
+def test_a_border_too_long_for_a_content_item_is_a_point() -> None:
+    comb = np.zeros((3, 3000), bool)
+    comb[0] = True
+    comb[:, ::2] = True
+    # Every one of 1500 teeth has four corners.
+    assert outline(comb, part(comb), 1.0).shape == (1, 2)
+    assert len(outline(comb[:, :1000], part(comb[:, :1000]), 1.0)) > 1900
+
+
 @settings(max_examples=60, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_the_outline_holds_the_lesion_and_its_holes_and_nothing_else(
