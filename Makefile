@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/pip --disable-pip-version-check -qq
 DEMO   := RADLOOP_CONFIG=config/environments/development.toml RADLOOP_DATA=$(CURDIR)/data
 
 .PHONY: setup system demo up down test check bench clean
@@ -18,6 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@PIP_CONSTRAINT=constraints.txt $(PIP) install -e ".[plugin,services,nodes,dev]"
 	@rm -rf $(VENV)/radloop-plugin
 	@$(PIP) install -c constraints.txt --target $(VENV)/radloop-plugin rq redis async-timeout
+	@$(BIN)/radloop pipelines --warm
 	@touch $@
 
 demo: setup ## Start everything, send a study, show the result; make demo STUDY=folder for your own

@@ -72,8 +72,15 @@ def worker() -> None:
 
 def pipelines(
     as_json: Annotated[bool, typer.Option("--json", help="Name and version as JSON.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Compile what the first job would wait for; no list.")
+    ] = False,
 ) -> None:
     """List the pipelines of this machine."""
+    if warm:
+        for one in PIPELINES.values():
+            one.warm()
+        return
     if as_json:
         print(json.dumps({name: one.version for name, one in PIPELINES.items()}))
         return

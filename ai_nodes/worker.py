@@ -20,6 +20,7 @@ from ai_nodes.analysis import Outcome, analyse
 from ai_nodes.messages import AllowedJob, SignedJSON
 from ai_nodes.node import Node, read_node
 from ai_nodes.registry import PIPELINES
+from dicom_services.dicom.warm_up import warm_up
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.job import Job
 from dicom_services.errors import CorruptError, Fact, InputError, MissingError, UnavailableError
@@ -213,6 +214,7 @@ def main() -> None:
     _node = read_node()
     for pipeline in PIPELINES.values():
         pipeline.warm()
+    warm_up()
     connection = redis.Redis(
         host=_node.redis_host,
         port=_node.redis_port,

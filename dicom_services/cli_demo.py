@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dicom_services.cli_options import PROBLEMS, DataOption, folder_of, settings_of_call
+
+if TYPE_CHECKING:
+    from dicom_services.demo import Row
 
 
 def phantom(
@@ -47,7 +50,10 @@ def demo(
     for one in ended:
         typer.echo()
         if one.rows:
-            tables.show_table(("read back from the PACS", "site", "value", "unit"), one.rows)
+            tables.show_table(
+                ("read back from the PACS", "value", "unit"),
+                [(row.name, row.value, row.unit) for row in one.rows],
+            )
         if truth and one.state == "done":
             _compare(one.rows, truth)
         results = ", ".join(one.modalities) or "no objects"
@@ -75,7 +81,7 @@ def _made(folder: Path) -> dict[str, Any]:
     return made.truth()
 
 
-def _compare(rows: tuple[tuple[str, str, str, str], ...], truth: dict[str, Any]) -> None:
+def _compare(rows: tuple[Row, ...], truth: dict[str, Any]) -> None:
     from dicom_services.demo import agatston_of
 
     scores = agatston_of(rows)

@@ -22,8 +22,24 @@ from dicom_services.stack import change_modalities, connect
 
 SENDER: Final = "RADLOOP-DEMO"
 _FINAL: Final = frozenset({"done", "refused", "failed"})
-_AGATSTON: Final = "112058"
+_CALCIUM_SCORE: Final = "112058"
+_MEASUREMENT_GROUP: Final = "125007"
+_TRACKING: Final = "112039"
+# Finding, site, method, category and algorithm family describe a group; they are no results.
+_ABOUT_THE_GROUP: Final = frozenset(
+    {"121071", "363698007", "370129005", "276214006", "111000", "130324"}
+)
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a report: code and name of the concept, its value and unit."""
+
+    code: str
+    name: str
+    value: str
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,7 @@ class Shown:
     seconds : float
         From the last image sent to the final state.
     rows : tuple
-        What its report says: concept, site, value, unit.
+        What its report says.
     modalities : tuple of str
         Of the result objects.
     """
@@ -47,7 +63,7 @@ class Shown:
     state: str
     code: str
     seconds: float
-    rows: tuple[tuple[str, str, str, str], ...]
+    rows: tuple[Row, ...]
     modalities: tuple[str, ...]
 
 
@@ -132,7 +148,7 @@ def _shown(orthanc: Orthanc, study: str, view: dict[str, Any], seconds: float) -
         for job in series["jobs"]
         if job["state"] in ("done", "refused")
     ]
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[Row] = []
     for job in jobs:
         for result in job["results"]:
             if result["modality"] == "SR":
@@ -152,34 +168,27 @@ def _object(orthanc: Orthanc, series: str) -> Dataset:
     return pydicom.dcmread(io.BytesIO(orthanc.get_bytes(f"/instances/{instance}/file")))
 
 
-def report_rows(report: Dataset) -> Iterator[tuple[str, str, str, str]]:
-    """What an SR says, read back from the archive: concept, site, value, unit; lesions left out."""
-    for group in _containers(report.get("ContentSequence", []), "125007"):
+def report_rows(report: Dataset) -> Iterator[Row]:
+    """What an SR says of the whole study, read back from the archive; single lesions left out."""
+    for group in _containers(report.get("ContentSequence", []), _MEASUREMENT_GROUP):
         items = list(group.get("ContentSequence", []))
-        tracking = next((str(i.TextValue) for i in items if _code(i) == "112039"), "")
+        tracking = next((str(i.TextValue) for i in items if _code(i) == _TRACKING), "")
         if tracking.startswith("lesion"):
             continue
         for item in items:
-            below = list(item.get("ContentSequence", []))
-            site = next((_meaning(i) for i in below if _code(i) in ("363698007", "G-C0E3")), "")
+            name = _concept(item)
             if item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
+                notes = [i for i in item.get("ContentSequence", []) if i.ValueType == "TEXT"]
                 value = item.MeasuredValueSequence[0]
                 unit = str(value.MeasurementUnitsCodeSequence[0].CodeValue)
-                method = next((_meaning(i) for i in below if _code(i) == "370129005"), "")
-                note = next((str(i.TextValue) for i in below if i.ValueType == "TEXT"), "")
-                name = str(item.ConceptNameCodeSequence[0].CodeMeaning)
-                told = ", ".join(part for part in (method, note) if part)
-                yield (
-                    f"{name} ({told})" if told else name,
-                    site,
+                yield Row(
+                    _code(item),
+                    str(notes[0].TextValue) if notes else name,
                     f"{float(value.NumericValue):.1f}",
-                    "" if unit in ("1", "{score}") else unit,
+                    "" if unit in ("1", "{score}") or unit.startswith("{") else unit,
                 )
-            elif item.ValueType == "CODE" and _code(item) not in _STRUCTURE:
-                yield str(item.ConceptNameCodeSequence[0].CodeMeaning), site, _meaning(item), ""
-
-
-_STRUCTURE: Final = frozenset({"121071", "363698007", "G-C0E3", "370129005", "276214006"})
+            elif item.ValueType == "CODE" and _code(item) not in _ABOUT_THE_GROUP:
+                yield Row(_code(item), name, _meaning(item), "")
 
 
 def _containers(items: Any, code: str) -> Iterator[Dataset]:
@@ -199,6 +208,11 @@ def _meaning(item: Dataset) -> str:
     return str(codes[0].CodeMeaning) if codes else ""
 
 
-def agatston_of(rows: tuple[tuple[str, str, str, str], ...]) -> list[float]:
+def _concept(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].CodeMeaning) if names else ""
+
+
+def agatston_of(rows: tuple[Row, ...]) -> list[float]:
     """The calcium scores among the rows, in their order."""
-    return [float(value) for name, _, value, _ in rows if name.startswith("Calcium score")]
+    return [float(row.value) for row in rows if row.code == _CALCIUM_SCORE]

@@ -1,4 +1,4 @@
-"""The six errors, named by who can put them right; each carries a stable code and PHI-free facts."""
+"""The six errors, named by who can put them right; each has a stable code and PHI-free facts."""
 
 from __future__ import annotations
 

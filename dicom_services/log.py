@@ -1,4 +1,4 @@
-"""One line of JSON per event, from a closed list of fields, so that no patient ever reaches a log."""
+"""One line of JSON per event, from a closed list of fields: no patient ever reaches a log."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def event(
     error: BaseException | None = None,
     **fields: str | int | float | bool,
 ) -> None:
-    """Log one event; a field that is not listed raises, so that it is added in review or left out."""
+    """Log one event; a field that is not listed raises, so that it is added in review."""
     unknown = fields.keys() - FIELDS
     if unknown:
         raise ValueError("not a log field: " + ", ".join(sorted(unknown)))

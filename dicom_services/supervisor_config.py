@@ -101,7 +101,6 @@ def worker_program(folder: DataFolder, count: int, depends_on: str) -> Program:
         command=(sys.executable, "-m", "dicom_services.cli", "worker"),
         environment={
             "RADLOOP_NODE_CONFIG": str(folder.node_json),
-            "NUMBA_CACHE_DIR": str(folder.home / "cache" / "numba"),
             "TMPDIR": str(folder.home / "scratch"),
             "LC_ALL": "C.UTF-8",
             **ONE_THREAD,

@@ -403,6 +403,13 @@ class Router:
     def report(self, series: str, job_id: str, state: str, more: Mapping[str, Any]) -> str:
         """A node's report on a job; the job's state afterwards, "" where it is not known."""
         with self._lock:
+            for result in more.get("results", []):
+                # Known at once as a result, or the study would look as if it were still arriving.
+                described = archive.series(str(result["series"]))
+                if described is not None and self._record(str(result["series"])) is None:
+                    self._record_result(
+                        str(described["ParentStudy"]), str(result["series"]), described["Instances"]
+                    )
             self._move(series, job_id, state, more)
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None

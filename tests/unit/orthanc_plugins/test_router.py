@@ -146,7 +146,9 @@ def test_a_late_slice_after_the_result_names_the_earlier_job(rig: Rig) -> None:
     rig.orthanc.receive("st", "se", 20, **CT)
     rig.settle()
     first = rig.jobs("se")[0]["job"]
-    rig.router.report("se", first, "done", {"results": [{"sop": "1"}], "summary": "score 3"})
+    rig.router.report(
+        "se", first, "done", {"results": [{"sop": "1", "series": "gone"}], "summary": "score 3"}
+    )
     rig.orthanc.receive("st", "se", 1)
     rig.settle()
     rig.orthanc.receive("st", "se", 1)
@@ -250,7 +252,9 @@ def test_the_cursor_never_passes_an_undecided_study(rig: Rig) -> None:
 def test_our_own_results_start_nothing_and_hold_up_nothing(rig: Rig) -> None:
     rig.orthanc.receive("st", "se", 20, **CT)
     rig.settle()
-    rig.router.report("se", rig.jobs("se")[0]["job"], "done", {"results": [{"sop": "1"}]})
+    rig.router.report(
+        "se", rig.jobs("se")[0]["job"], "done", {"results": [{"sop": "1", "series": "gone"}]}
+    )
     rig.orthanc.receive("st", "sr", 1, Modality="SR")
     rig.turn()
     view = rig.router.study_view("st")
@@ -264,7 +268,7 @@ def test_run_again_makes_a_new_run_of_the_same_rule(rig: Rig) -> None:
     rig.orthanc.receive("st", "se", 20, **CT)
     rig.settle()
     first = rig.jobs("se")[0]["job"]
-    rig.router.report("se", first, "done", {"results": [{"sop": "1"}]})
+    rig.router.report("se", first, "done", {"results": [{"sop": "1", "series": "gone"}]})
     second = rig.router.run_again("se", "")
     rig.turn()
     assert rig.jobs("se")[0]["job"] == second
