@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.uid import generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 from scipy import ndimage
 
 from tests.conftest import ROOT
@@ -64,6 +64,7 @@ def filled(folder: Path, out: Path) -> str:
         ds = pydicom.dcmread(path, force=True)
         ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
         ds.FrameOfReferenceUID, ds.SOPInstanceUID = frame, generate_uid()
+        ds.SOPClassUID = CTImageStorage
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
         ds.save_as(out / path.name)
