@@ -30,10 +30,10 @@ TISSUE_HU: Final = (-50.0, 120.0)
 
 _WARNINGS: Final = {
     "slice_thickness": "Slice thickness is not 3 mm",
-    "thickness_unknown": "Slice thickness is not known",
+    "no_thickness": "Slice thickness is not known",
     "slice_spacing": "Slices are not 3 mm apart",
     "tube_voltage": "Tube voltage is not 120 kV",
-    "voltage_unknown": "Tube voltage is not known",
+    "no_voltage": "Tube voltage is not known",
     "sharp_kernel": "Sharp kernel: noise and edges exceed 130 HU",
     "not_gated": "No ECG gating in the header: motion blurs calcium",
     "contrast_named": "The header names a contrast agent",
@@ -82,13 +82,13 @@ def acquisition_warnings(ct: Volume) -> list[str]:
     thickness, voltage = how.slice_thickness_mm, how.tube_voltage_kv
     found = []
     if thickness is None:
-        found.append("thickness_unknown")
+        found.append("no_thickness")
     elif abs(thickness - STANDARD_MM) > TOLERANCE_MM:
         found.append("slice_thickness")
     if abs(geometry.slice_spacing_mm - STANDARD_MM) > TOLERANCE_MM:
         found.append("slice_spacing")
     if voltage is None:
-        found.append("voltage_unknown")
+        found.append("no_voltage")
     elif abs(voltage - STANDARD_KV) > 1.0:
         found.append("tube_voltage")
     if how.kernel is not None and is_sharp(how.kernel):

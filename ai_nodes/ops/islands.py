@@ -140,7 +140,7 @@ def _ready(
         raise InputError("region_grid")
     plain = _plain(values)
     if plain.dtype == np.int16:
-        # No int16 reaches a threshold above 32767; the row of highest values would at that.
+        # Clipped to its type, a threshold that no int16 reaches would be reached by the highest.
         if low > 32767:
             plain, region = plain[:0], None
         threshold: Any = np.int16(min(max(np.ceil(low), -32768), 32767))
@@ -197,12 +197,14 @@ def _root(parent: Any, n: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
-def _join(parent: Any, a: Any, b: Any) -> None:
+def _join(parent: Any, a: Any, b: Any) -> Any:
+    """Make the sets of `a` and `b` one; whether they were two."""
     a, b = _root(parent, a), _root(parent, b)
     if a < b:
         parent[b] = a
-    elif b < a:
+    else:
         parent[a] = b
+    return a != b
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator] # numba ships no types
@@ -442,12 +444,10 @@ def _join_slices(
             while a < a_end and b < end:
                 if old[a, 1] >= new[b, 0] and new[b, 1] >= old[a, 0]:
                     island = new[b, 2]
-                    if open_islands[island - first]:
-                        _join(joined, old[a, 2], island)
-                        if few:
-                            open_islands[island - first] = _may_touch(
-                                table, joined, island, before, first
-                            )
+                    if open_islands[island - first] and _join(joined, old[a, 2], island) and few:
+                        open_islands[island - first] = _may_touch(
+                            table, joined, island, before, first
+                        )
                 if old[a, 1] <= new[b, 1]:
                     a += 1
                 else:

@@ -125,6 +125,15 @@ def test_small_volumes_give_what_a_plain_loop_gives(both: str) -> None:
         check(values.astype(np.float32), 130.0, 2)
 
 
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 128])
+def test_a_run_may_reach_the_end_of_a_row(width: int, both: str) -> None:
+    values = np.zeros((1, 3, width), np.int16)
+    values[0, 1, width // 2 :] = 140
+    found = find_islands(values, 130.0)
+    assert found.area_px.tolist() == [width - width // 2]
+    assert found.box.tolist() == [[1, 1, width // 2, width - 1]]
+
+
 def test_a_table_grows_with_the_number_of_islands(both: str) -> None:
     values = np.zeros((2, 20, 40), np.int16)
     values[:, ::2, ::2] = 150
