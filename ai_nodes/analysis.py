@@ -97,24 +97,24 @@ def analyse(
     try:
         series = read_series_limited(files)
     except InputError as error:
-        try:
-            source: SourceSeries | None = read_headers_limited(files)
-        except InputError:
-            source = None
-        return _refused(error, source, provenance_of(source))
-    provenance = provenance_of(series.source)
+        headers = _headers(files)
+        return _refused(error, headers, provenance_of(headers))
+    source, volume = series.source, series.volume
+    provenance = provenance_of(source)
+    # A 600-slice CT is 300 MB: files make room for the volume, the volume for the results.
+    del series
     if isinstance(files, list):
-        # The volume takes their place: a 600-slice CT need not be in memory twice.
         files.clear()
     try:
         stage("analysing")
-        mask = region(series.volume.geometry) if region else None
-        study = Study(str(series.source.header.StudyInstanceUID), (series.volume,))
+        mask = region(volume.geometry) if region else None
+        study = Study(str(source.header.StudyInstanceUID), (volume,))
         findings = pipeline.run(study, settings, mask)
+        del study, volume
         stage("writing")
-        objects = encode(findings, series.source, provenance)
+        objects = encode(findings, source, provenance)
     except InputError as error:
-        return _refused(error, series.source, provenance)
+        return _refused(error, source, provenance)
     names = file_names(objects, pipeline.name)
     return Outcome(
         state="done",
@@ -122,7 +122,7 @@ def analyse(
         facts={},
         findings=findings,
         objects=objects,
-        document=findings_document(findings, series.source, provenance, objects, names),
+        document=findings_document(findings, source, provenance, objects, names),
         headline=headline(findings),
     )
 
@@ -152,6 +152,13 @@ def software_version() -> str:
         return version("radloop")
     except PackageNotFoundError:
         return "0+source"
+
+
+def _headers(files: Sequence[bytes | Path]) -> SourceSeries | None:
+    try:
+        return read_headers_limited(files)
+    except InputError:
+        return None
 
 
 def _refused(error: InputError, source: SourceSeries | None, provenance: Provenance) -> Outcome:

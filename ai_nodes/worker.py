@@ -23,7 +23,14 @@ from ai_nodes.registry import PIPELINES
 from dicom_services.dicom.warm_up import warm_up
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.job import Job
-from dicom_services.errors import CorruptError, Fact, InputError, MissingError, UnavailableError
+from dicom_services.errors import (
+    ConfigError,
+    CorruptError,
+    Fact,
+    InputError,
+    MissingError,
+    UnavailableError,
+)
 from dicom_services.log import event, start
 from dicom_services.orthanc import Orthanc
 
@@ -54,7 +61,7 @@ def run_job(message: dict[str, Any]) -> None:
             report(orthanc, job.series, job.id, "superseded", code="incomplete")
         except InputError as error:
             report(orthanc, job.series, job.id, "refused", code=error.code)
-        except MissingError as error:
+        except (MissingError, ConfigError, CorruptError) as error:
             _fail(orthanc, job, error.code)
         except UnavailableError as error:
             event("job.delayed", level=logging.WARNING, job=job.id, code=error.code)

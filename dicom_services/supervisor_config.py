@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
@@ -102,6 +103,7 @@ def worker_program(folder: DataFolder, count: int, depends_on: str) -> Program:
         environment={
             "RADLOOP_NODE_CONFIG": str(folder.node_json),
             "TMPDIR": str(folder.home / "scratch"),
+            **_compiled(folder),
             "LC_ALL": "C.UTF-8",
             **ONE_THREAD,
         },
@@ -112,6 +114,15 @@ def worker_program(folder: DataFolder, count: int, depends_on: str) -> Program:
         # Longer than its imports take, so that one that cannot start is tried ever more slowly.
         start_s=3,
     )
+
+
+def _compiled(folder: DataFolder) -> dict[str, str]:
+    """Where compiled kernels are kept: beside their sources, where `make setup` left them."""
+    nodes = importlib.util.find_spec("ai_nodes")
+    beside = list(nodes.submodule_search_locations or []) if nodes else []
+    if beside and os.access(beside[0], os.W_OK):
+        return {}
+    return {"NUMBA_CACHE_DIR": str(folder.home / "cache" / "numba")}
 
 
 def supervisor_config(folder: DataFolder, programs: tuple[Program, ...]) -> str:
