@@ -138,6 +138,11 @@ class HeartRegion:
         """Whether the blood is brighter than unenhanced blood can be."""
         return self.found and self.blood_pool_hu >= CONTRAST_FROM_HU
 
+    @property
+    def metal_mm3(self) -> float:
+        """How much metal, and what touches it, was taken out of the region."""
+        return dict(self.steps).get("metal_mm3", 0.0)
+
 
 def heart_region(ct: Volume) -> HeartRegion:
     """Find the heart with the fat and the coronary arteries on it.

@@ -75,6 +75,12 @@ def test_calcium_of_other_organs_and_metal_stay_out(seed, view):
         assert np.count_nonzero(solid & (made.labels == LABELS[name])) == 0, name
 
 
+def test_metal_in_the_heart_is_told_and_none_is_told_without():
+    assert phantom(21, "chest")[1].metal_mm3 > 100.0
+    bare = random_phantom(21, "cardiac", lesions=0, decoys=(), matrix=192)
+    assert heart_region(bare.volume).metal_mm3 == 0.0
+
+
 @pytest.mark.parametrize(("seed", "view"), PHANTOMS)
 def test_region_holds_heart_and_arteries_but_neither_spine_nor_lung(seed, view):
     made, region = phantom(seed, view)
