@@ -24,7 +24,7 @@
 
   function jobRow(job) {
     var row = $('<div>').css({ margin: '6px 0', 'white-space': 'normal' });
-    row.append($('<b>').text(job.pipeline + ' ')).append(badge(job.state, job.code));
+    row.append($('<b>').text(job.pipeline + ' ' + (job.version || '') + ' ')).append(badge(job.state, job.code));
     if (job.summary) {
       row.append($('<span>').text('  ' + job.summary).css({ 'font-weight': 'bold' }));
     }
@@ -86,9 +86,11 @@
       box.body.append(seriesBlock(one, box, 'Series with ' + one.instances + ' instances'));
     });
     if (images.length < series.length) {
-      box.body.append($('<div>').css({ 'font-size': '0.8em', color: '#555' })
-        .text((series.length - images.length) + ' result series in this study. ' +
-              'Research use only, not a medical device.'));
+      var count = series.length - images.length;
+      var text = series.length === 1 ? 'This series is a result; the study page shows what it came from. '
+        : count + ' result series in this study. ';
+      box.body.append($('<div>').css({ 'font-size': '0.8em', color: '#555', 'margin-top': '8px', 'white-space': 'normal' })
+        .text(text + 'Research use only, not a medical device.'));
     }
     return BUSY.indexOf(view.state) >= 0;
   }

@@ -248,6 +248,7 @@ class Router:
         record["jobs"][job_id] = {
             "rule": rule.name,
             "pipeline": rule.pipeline,
+            "version": str(self._settings["pipelines"].get(rule.pipeline, "")),
             "queue": rule.queue,
             "state": "waiting",
             "code": "",
