@@ -35,7 +35,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ai_nodes.ops.aorta import Tube, steady_radius_mm, track_tube
 from ai_nodes.ops.coarse import GRID_MM, Coarse, coarse_copy, fine_box, to_fine
-from ai_nodes.ops.lookalikes import lookalikes
+from ai_nodes.ops.lookalikes import METAL_HU, lookalikes
 from dicom_services.domain.volume import Volume
 
 Bools = NDArray[np.bool_]
@@ -140,7 +140,7 @@ class HeartRegion:
 
     @property
     def metal_mm3(self) -> float:
-        """How much metal, and what touches it, was taken out of the region."""
+        """How much of the heart's outline is metal; it was taken out with what touches it."""
         return dict(self.steps).get("metal_mm3", 0.0)
 
 
@@ -172,9 +172,10 @@ def heart_region(ct: Volume) -> HeartRegion:
     ascending = _ascending(coarse, core, spine, steps)
     region = _with_fat(core, lungs) & limits & ~descending & ~ascending
     region &= ndimage.binary_dilation(inside, _ball(3))
+    outline = region.copy()
     region &= ~_bone(coarse, region, blood)
     steps.append(("region_ml", _ml(region)))
-    mask = _on_voxels(ct, coarse, region, ascending | descending, blood, steps)
+    mask = _on_voxels(ct, coarse, (region, outline), ascending | descending, blood, steps)
     return HeartRegion(mask, True, "", tuple(steps), blood)
 
 
@@ -470,12 +471,16 @@ def _bone(coarse: Coarse, region: Bools, blood_hu: float) -> Bools:
 def _on_voxels(
     ct: Volume,
     coarse: Coarse,
-    region: Bools,
+    regions: tuple[Bools, Bools],
     aorta: Bools,
     blood_hu: float,
     steps: list[tuple[str, float]],
 ) -> Bools:
-    """The region on the voxels of the CT, without what cannot be a coronary plaque."""
+    """The region on the voxels of the CT, without what cannot be a coronary plaque.
+
+    `regions` holds it and its outline, from which bone, cartilage and leads are not yet cut.
+    """
+    region, outline = regions
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
     box = fine_box(wider, coarse, ct.geometry)
     if box is None:
@@ -483,10 +488,15 @@ def _on_voxels(
     fine = to_fine(region, coarse, ct.geometry, box)
     near = to_fine(wider, coarse, ct.geometry, box)
     wall = to_fine(aorta, coarse, ct.geometry, box)
+    whole = to_fine(outline, coarse, ct.geometry, box)
+    metal = np.count_nonzero(ct.values[box][whole] >= METAL_HU)
+    steps.append(("metal_mm3", float(metal) * ct.geometry.voxel_volume_mm3))
+    del whole
     found = lookalikes(ct.values[box], fine, near, wall, ct.geometry, blood_hu)
     del near, wall
     for reason, parts in found.items():
-        steps.append((f"{reason}_mm3", float(parts.size) * ct.geometry.voxel_volume_mm3))
+        if reason != "metal":
+            steps.append((f"{reason}_mm3", float(parts.size) * ct.geometry.voxel_volume_mm3))
         fine.ravel()[parts] = False
     mask = np.zeros(ct.geometry.shape, np.bool_)
     mask[box] = fine
