@@ -379,7 +379,8 @@ def _warnings(
     found = acquisition_warnings(ct)
     if _oblique_degrees(ct) > MAX_OBLIQUE_DEGREES:
         found.append("not_axial")
-    if any(lesion.peak_hu >= METAL_HU for lesion in calcium.lesions):
+    taken_out = where.heart is not None and where.heart.metal_mm3 > 0.0
+    if taken_out or any(lesion.peak_hu >= METAL_HU for lesion in calcium.lesions):
         found.append("metal")
     if where.mask is None:
         found.append("no_region")
