@@ -400,7 +400,8 @@ PIPELINE: Final = Pipeline(
     name=NAME,
     version=VERSION,
     title="Coronary calcium score",
-    procedure=Code("241547009", "SCT", "Cardiac CT"),
+    # CID 100: an abdominal or chest CT may be analysed as well as a cardiac one.
+    procedure=Code("25045-6", "LN", "CT unspecified body region"),
     card=ModelCard(
         name="radloop calcium",
         version=VERSION,
