@@ -16,7 +16,7 @@ The rule, in the patient's own axes on a 3 mm grid:
 7. The region is this lump, its grooves closed, with 10 mm of fat around it for the coronary
    arteries, less lung and all of the above.
 8. What reaches 130 HU in it and cannot be a plaque leaves it (`lookalikes`): metal, bone, aortic
-   wall, edges along the lung, smears of motion.
+   wall, edges and faint rims along the lung, smears of motion.
 
 It does not know: dextrocardia, a chest with one airless lung, an aorta as wide as the heart.
 Calcium of the mitral ring and of the heart's valves lies inside the heart and stays in: by place

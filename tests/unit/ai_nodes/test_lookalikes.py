@@ -71,6 +71,25 @@ def test_bright_rim_along_lung_leaves_but_what_reaches_deeper_stays(deep_px, lea
     assert ("edge" in judge([lung, rim])) is leaves
 
 
+@pytest.mark.parametrize(
+    ("first_px", "deep_px", "peak_hu", "leaves"),
+    [(3, 5, 210, True), (3, 5, 225, False), (5, 3, 210, False), (3, 8, 210, False)],
+    ids=["thin and faint", "above what overshoots", "3 mm away", "thicker than a rim"],
+)
+def test_thin_faint_lesion_near_lung_is_taken_for_its_rim(first_px, deep_px, peak_hu, leaves):
+    """Blood 40 HU, lung -850: a fifth of the step above blood is 218 HU; pixels of 0.5 mm."""
+    lung = Box((0, 0, 0), (7, 20, 60), -850)
+    lesion = Box((3, 20 + first_px, 20), (1, deep_px, 6), peak_hu)
+    assert ("rim" in judge([lung, lesion])) is leaves
+
+
+def test_faint_end_of_a_bright_plaque_stays():
+    lung = Box((0, 0, 0), (7, 20, 60), -850)
+    body = Box((3, 23, 20), (1, 5, 6), 500)
+    end = Box((4, 23, 20), (1, 5, 6), 150)
+    assert judge([lung, body, end]) == {}
+
+
 @pytest.mark.parametrize(("around_hu", "leaves"), [(110, True), (60, False)])
 def test_bright_surroundings_tell_a_smear_from_a_plaque(around_hu, leaves):
     halo = Box((3, 22, 22), (1, 20, 20), around_hu)
