@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from pydicom.uid import CTImageStorage, generate_uid
 from scipy import ndimage
 
+from dicom_services.dicom.ct_writer import write_ct_series
+from dicom_services.dicom.read import read_series
 from tests.conftest import ROOT
 from tests.integration.conftest import Stack
 from tests.pacs import ended, jobs, numbers, objects, text_of
+from tests.phantoms import CORONARY_COURSE_LIDC_0002, insert_lesions
 
 FEW_VOXELS = 6
 
@@ -140,3 +143,32 @@ def test_everything_above_130_is_scored_as_a_plain_loop_scores_it(
         tmp_path / "out" / next(r["file"] for r in document["results"] if "SR" in r["file"].upper())
     )
     assert any(value == pytest.approx(wanted, rel=1e-5) for value in numbers(report, "112058"))
+
+
+def test_lesions_put_along_the_arteries_of_a_real_chest_ct_are_found_and_scored(
+    stack: Stack, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "chest-ct" / "lidc-idri-0002"
+    bare = read_series(sorted(folder.rglob("*.dcm"))).volume
+    ct, planned = insert_lesions(bare, CORONARY_COURSE_LIDC_0002)
+    paths = write_ct_series(ct, tmp_path / "in", seed="inserted", patient_id="INSERTED")
+    uid = str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+    stack.send(tmp_path / "in")
+    view = ended(stack.orthanc, uid)
+    assert view["state"] == "done", view
+    report = objects(stack.orthanc, jobs(view)[0])["SR"]
+    wanted = sum(lesion.score for lesion in planned)
+    assert max(numbers(report, "112058")) == pytest.approx(wanted, rel=0.02)
+
+    analyze(str(tmp_path / "in"), "--out", str(tmp_path / "out"), code=0)
+    rows = json.loads((tmp_path / "out" / "findings.json").read_text())["lesions"]
+    for lesion in planned:
+        for part in lesion.slices:
+            row, column = np.mean(part.rows), np.mean(part.columns)
+            near = [
+                found["score"]
+                for found in rows
+                if found["slice"] == part.k
+                and np.hypot(found["row"] - row, found["column"] - column) < 1.0
+            ]
+            assert near == [pytest.approx(part.area_mm2 * part.weight, rel=0.02)], lesion.vessel
