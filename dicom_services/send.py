@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,7 @@ _MEANINGS: Final = {
 }
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
+_BROKE_OFF: Final = "receiver_broke_off"
 
 Advance = Callable[[int, int], None]
 Context = tuple[str, str]
@@ -169,28 +171,44 @@ def _context(path: Path) -> Context | None:
 def _send_group(
     group: Sequence[Outgoing], receiver: Receiver, sent: Sent, advance: Advance
 ) -> None:
-    """One association, opened again where the receiver breaks it off."""
-    left = list(group)
-    for _ in range(_TRIES):
+    """One association, opened again where the receiver breaks it off.
+
+    A file at which it breaks off twice is counted and passed over: a broken file must not hold
+    up the others. Of a receiver that stays silent nothing more is expected.
+    """
+    left, fruitless = list(group), 0
+    suspect: Outgoing | None = None
+    while left:
         association = _associate(receiver, list(dict.fromkeys(one.context for one in left)))
         accepted = {
             (str(one.abstract_syntax), str(one.transfer_syntax[0]))
             for one in association.accepted_contexts
         }
-        while left and association.is_established:
-            status = _store(association, left[0], accepted)
+        count = len(left)
+        while left and (association.is_established or not accepted):
+            one, began = left[0], time.monotonic()
+            status = _store(association, one, accepted)
             if status == _NO_ANSWER:
-                break
+                silent = time.monotonic() - began >= _TIMEOUT_S
+                if silent or one is not suspect:
+                    suspect = one
+                    break
+                status = _BROKE_OFF
             sent.statuses[status] += 1
             # PS3.4 table B.2-1: 0xB000, 0xB006 and 0xB007 are warnings, the instance is stored.
             sent.stored += status in ("0x0000", "0xb000", "0xb006", "0xb007")
             left.pop(0)
             advance(sum(sent.statuses.values()), sent.files)
+            if status == _BROKE_OFF:
+                # pynetdicom may not know yet that nobody listens.
+                break
         if not left:
             association.release()
             return
         association.abort()
-    raise UnavailableError("send_aborted", left=len(left))
+        fruitless = fruitless + 1 if len(left) == count else 0
+        if fruitless == _TRIES:
+            raise UnavailableError("send_aborted", left=len(left))
 
 
 def _store(association: Any, one: Outgoing, accepted: set[Context]) -> str:
@@ -221,7 +239,8 @@ def _associate(receiver: Receiver, contexts: Sequence[Context]) -> Any:
         max_pdu=_PDU_BYTES,
         evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
     )
-    if association.is_established:
+    # pynetdicom ends the association itself where the receiver takes none of our kinds.
+    if association.is_established or association.rejected_contexts:
         return association
     if association.is_rejected:
         primitive = association.acceptor.primitive

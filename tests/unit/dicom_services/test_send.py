@@ -41,6 +41,7 @@ class Keeper:
     def __init__(self) -> None:
         self.received: dict[str, bytes] = {}
         self.drop_after = -1
+        self.never: set[str] = set()
         ours = AE("PACS")
         ours.require_called_aet = True
         ours.require_calling_aet = ["SCANNER"]
@@ -57,6 +58,9 @@ class Keeper:
     def store(self, event: evt.Event) -> int:
         if len(self.received) == self.drop_after:
             self.drop_after = -1
+            event.assoc.abort()
+            return 0xC000
+        if str(event.request.AffectedSOPInstanceUID) in self.never:
             event.assoc.abort()
             return 0xC000
         if event.request.AffectedSOPClassUID == MRImageStorage:
@@ -117,6 +121,24 @@ def test_broken_association_is_opened_again_and_nothing_is_lost(keeper, tmp_path
     keeper.drop_after = 3
     sent = send_path(tmp_path, to(keeper))
     assert (sent.stored, len(keeper.received)) == (6, 6)
+
+
+def test_files_at_which_the_receiver_always_breaks_off_hold_up_no_other(keeper, tmp_path):
+    paths = [write(tmp_path / f"{number}.dcm") for number in range(7)]
+    for number in (0, 3, 4):
+        keeper.never.add(str(pydicom.dcmread(paths[number]).SOPInstanceUID))
+    steps: list[tuple[int, int]] = []
+    sent = send_path(tmp_path, to(keeper), lambda *step: steps.append(step))
+    assert (sent.stored, len(keeper.received)) == (4, 4)
+    assert "4 of 7 files stored; 3 x receiver broke off" in sent.sentence()
+    assert steps == [(number + 1, 7) for number in range(7)]
+
+
+def test_receiver_that_takes_no_kind_at_all_is_there_and_all_files_are_counted(keeper, tmp_path):
+    for number in range(3):
+        write(tmp_path / f"{number}.dcm", syntax="1.2.276.0.7.9")
+    sent = send_path(tmp_path, to(keeper))
+    assert (sent.stored, dict(sent.statuses)) == (0, {"kind_not_accepted": 3})
 
 
 @pytest.mark.parametrize(
