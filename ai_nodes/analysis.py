@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,7 @@ from dicom_services.dicom.decode_child import read_headers_limited, read_series_
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
-from dicom_services.domain.findings import Finding, Measurement, Observation
+from dicom_services.domain.findings import Finding
 from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Study
 from dicom_services.errors import Fact, InputError
@@ -67,6 +67,7 @@ def analyse(
     job: str = "",
     rule: str = "",
     predecessor: str = "",
+    predecessor_version: str = "",
     region: Region | None = None,
     stage: Stage = lambda _: None,
 ) -> Outcome:
@@ -78,6 +79,8 @@ def analyse(
         The series; bytes are let go of as soon as they are decoded if the caller does the same.
     job : str
         40 hex digits; derived from pipeline, settings and inputs where there is no queue.
+    predecessor, predecessor_version : str
+        Job id and pipeline version of the run whose results this one replaces.
     region : callable or None
         Gives the region to score inside for the geometry of the volume.
     stage : callable
@@ -91,7 +94,8 @@ def analyse(
     started = datetime.now(UTC).replace(microsecond=0)
 
     def provenance_of(source: SourceSeries | None) -> Provenance:
-        return _provenance(pipeline, settings, source, job, rule, predecessor, started)
+        made = _provenance(pipeline, settings, source, job, rule, started)
+        return replace(made, predecessor=predecessor, predecessor_version=predecessor_version)
 
     stage("decoding")
     try:
@@ -123,27 +127,13 @@ def analyse(
         findings=findings,
         objects=objects,
         document=findings_document(findings, source, provenance, objects, names),
-        headline=headline(findings),
+        headline=pipeline.headline(findings),
     )
 
 
 def file_names(objects: Sequence[Dataset], pipeline: str) -> list[str]:
     """Names for results on a disk; nothing of the patient is in them."""
     return [f"{pipeline}-{str(one.Modality).lower()}.dcm" for one in objects]
-
-
-def headline(findings: Sequence[Finding]) -> str:
-    """The first measurement and the first category, in words of the findings themselves."""
-    parts = []
-    for finding in findings:
-        if isinstance(finding, Measurement):
-            parts.append(f"{finding.what.meaning} {finding.value:.0f}")
-            break
-    for finding in findings:
-        if isinstance(finding, Observation) and finding.what.value != "warning":
-            parts.append(f"{finding.what.meaning} {finding.value.value}")
-            break
-    return ", ".join(parts)
 
 
 def software_version() -> str:
@@ -185,7 +175,6 @@ def _provenance(
     source: SourceSeries | None,
     job: str,
     rule: str,
-    predecessor: str,
     started: datetime,
 ) -> Provenance:
     uids = sorted(instance.sop_instance_uid for instance in source.instances) if source else []
@@ -201,6 +190,5 @@ def _provenance(
         software_version=software_version(),
         started=started,
         inputs_sha256=inputs,
-        predecessor=predecessor,
         rule=rule,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ class Pipeline:
     run : callable
         Study, the rule's settings and a region given by hand, (k, j, i) bool or None, to findings;
         raises `InputError` for what does not fit.
+    headline : callable
+        Findings to one line of numbers and categories, as lists and Orthanc Explorer show it.
     warm : callable
         Loads whatever the first job should not have to wait for.
     """
@@ -42,4 +44,5 @@ class Pipeline:
     procedure: Code
     card: ModelCard
     run: Callable[[Study, Settings, NDArray[np.bool_] | None], tuple[Finding, ...]]
+    headline: Callable[[Sequence[Finding]], str]
     warm: Callable[[], None]

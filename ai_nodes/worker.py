@@ -7,12 +7,13 @@ import hashlib
 import json
 import logging
 import time
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry as RedisRetry
-from rq import Queue, Worker
+from rq import Queue, Worker, get_current_job
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
@@ -24,16 +25,17 @@ from dicom_services.dicom.warm_up import warm_up
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.job import Job
 from dicom_services.errors import (
-    ConfigError,
     CorruptError,
     Fact,
     InputError,
     MissingError,
+    RadloopError,
     UnavailableError,
 )
 from dicom_services.log import event, start
 from dicom_services.orthanc import Orthanc
 
+_FINAL: Final = frozenset({"done", "refused", "failed", "superseded"})
 # An idle worker looks after others' lost jobs at most this late.
 WORKER_TTL_S: Final = 60
 MAINTENANCE_S: Final = 15
@@ -55,30 +57,73 @@ def run_job(message: dict[str, Any]) -> None:
     job = Job.from_message(message)
     began = time.monotonic()
     with node.orthanc() as orthanc:
-        try:
-            _run(job, orthanc)
-        except _Superseded:
-            report(orthanc, job.series, job.id, "superseded", code="incomplete")
-        except InputError as error:
-            report(orthanc, job.series, job.id, "refused", code=error.code)
-        except (MissingError, ConfigError, CorruptError) as error:
-            _fail(orthanc, job, error.code)
-        except UnavailableError as error:
-            event("job.delayed", level=logging.WARNING, job=job.id, code=error.code)
-            raise UnavailableError(error.code) from None
-        except JobTimeoutException:
-            _fail(orthanc, job, "job_timeout")
-        except MemoryError:
-            _fail(orthanc, job, "out_of_memory")
-        except BaseException as error:  # noqa: BLE001 - decoders panic with more than Exception
-            event("job.error", level=logging.ERROR, job=job.id, error=error)
-            _fail(orthanc, job, "internal_error")
+        ended = _ended(job, orthanc)
+        # Outside of every handler: what happened in there must not travel on as a context.
+        if ended.again:
+            _leave_word(ended)
+            raise UnavailableError(ended.code)
+        report(orthanc, job.series, job.id, ended.state, **ended.more)
     event(
         "job.ended",
         job=job.id,
         pipeline=job.pipeline,
+        state=ended.state,
+        code=ended.code,
         millis=round((time.monotonic() - began) * 1000),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a try ended: `again` where another one may help."""
+
+    state: str
+    code: str = ""
+    again: bool = False
+    summary: str = ""
+    results: tuple[dict[str, str], ...] = ()
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+    @property
+    def more(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "summary": self.summary,
+            "results": list(self.results),
+            "facts": self.facts,
+        }
+
+
+def _ended(job: Job, orthanc: Orthanc) -> _End:
+    try:
+        return _run(job, orthanc)
+    except _Superseded:
+        return _End("superseded", "incomplete")
+    except InputError as error:
+        return _End("refused", error.code)
+    except UnavailableError as error:
+        event("job.delayed", level=logging.WARNING, job=job.id, code=error.code)
+        return _End("", error.code, again=True)
+    except RadloopError as error:
+        event("job.failed", level=logging.ERROR, job=job.id, code=error.code)
+        return _End("failed", error.code)
+    except JobTimeoutException:
+        event("job.failed", level=logging.ERROR, job=job.id, code="job_timeout")
+        return _End("failed", "job_timeout")
+    except MemoryError:
+        event("job.failed", level=logging.ERROR, job=job.id, code="out_of_memory")
+        return _End("failed", "out_of_memory")
+    except BaseException as error:  # noqa: BLE001 - decoders panic with more than Exception
+        event("job.failed", level=logging.ERROR, job=job.id, code="internal_error", error=error)
+        return _End("failed", "internal_error")
+
+
+def _leave_word(ended: _End) -> None:
+    """Tell the queue's keepers that a service was away, should no try be left."""
+    queued = get_current_job()
+    if queued is not None:
+        queued.meta.update(code=ended.code, again=True)
+        queued.save_meta()
 
 
 def report(
@@ -109,7 +154,7 @@ def report(
     return str(answer["state"])
 
 
-def _run(job: Job, orthanc: Orthanc) -> None:
+def _run(job: Job, orthanc: Orthanc) -> _End:
     pipeline = PIPELINES.get(job.pipeline)
     if pipeline is None:
         raise MissingError("pipeline_unknown")
@@ -122,18 +167,23 @@ def _run(job: Job, orthanc: Orthanc) -> None:
         job=job.id,
         rule=job.rule,
         predecessor=job.supersedes,
+        predecessor_version=job.supersedes_version,
         stage=lambda stage: _advance(orthanc, job, stage),
     )
-    _store(orthanc, job, outcome)
+    return _store(orthanc, job, outcome)
 
 
-def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> None:
+def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
     # A slice that came meanwhile makes this result one of half a study.
     _instances(orthanc, job)
     _advance(orthanc, job, "storing")
     if outcome.objects:
-        orthanc.stow([to_bytes(one) for one in outcome.objects])
-    results = [
+        try:
+            orthanc.stow([to_bytes(one) for one in outcome.objects])
+        except InputError as error:
+            # What Orthanc will not take is our mistake, not the study's.
+            raise CorruptError(error.code) from None
+    results = tuple(
         {
             "modality": str(one.Modality),
             "sop": str(one.SOPInstanceUID),
@@ -142,13 +192,10 @@ def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> None:
             ),
         }
         for one in outcome.objects
-    ]
-    report(
-        orthanc,
-        job.series,
-        job.id,
+    )
+    return _End(
         outcome.state,
-        code=outcome.code,
+        outcome.code,
         summary=outcome.headline,
         results=results,
         facts=_plain(outcome.facts),
@@ -165,14 +212,12 @@ def _instances(orthanc: Orthanc, job: Job) -> list[str]:
 
 def _advance(orthanc: Orthanc, job: Job, stage: str) -> None:
     state = report(orthanc, job.series, job.id, "running", stage=stage)
-    if state == "superseded":
+    if state in _FINAL:
+        # Superseded, or ended by another try: whatever it is, this one is not needed.
         raise _Superseded
+    if not state:
+        raise MissingError("job_unknown")
     event("job.stage", job=job.id, stage=stage)
-
-
-def _fail(orthanc: Orthanc, job: Job, code: str) -> None:
-    event("job.failed", level=logging.ERROR, job=job.id, code=code)
-    report(orthanc, job.series, job.id, "failed", code=code)
 
 
 def _plain(facts: dict[str, Fact]) -> dict[str, Fact]:
@@ -193,7 +238,8 @@ class _NodeWorker(Worker):  # type: ignore[misc] # rq ships no usable types
         """As RQ's; what has no try left is a dead letter with a reason."""
         again = bool(job.should_retry)
         super().handle_job_failure(job, *args, **options)
-        if again:
+        # While a service is away the reconciler queues the job again.
+        if again or job.get_meta(refresh=True).get("again"):
             return
         try:
             message = Job.from_message(job.args[0])

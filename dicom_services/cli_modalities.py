@@ -42,7 +42,7 @@ def add(
     if not listen and not added.loopback:
         typer.echo("inactive until `radloop up --dicom-listen`: it is on another machine")
     if quiet_s is not None and told:
-        typer.echo("its quiet time counts from the next `radloop up`")
+        typer.echo("its quiet time counts within half a minute")
 
 
 @modality.command("remove")

@@ -39,6 +39,7 @@ _REMEDIES: Final = {
     "redis_unreachable": "radloop up",
     "rule_name": "see the names in routing.toml",
     "routing": "correct routing.toml as said above; `radloop routes explain PATH` tries it",
+    "routing_queue": "a rule names a queue that is not in [queue] names of the settings",
     "routing_missing": "name the file under [routing] in the file RADLOOP_CONFIG names",
     "secret_missing": "radloop down && radloop up makes a new one",
     "secret_readable_by_others": "chmod 600 the file under secrets/ in the data folder",

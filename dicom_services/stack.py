@@ -98,7 +98,7 @@ def up(
         `orthanc_start`, `redis_start` when a service did not answer in time.
     """
     _require_programs()
-    check_rules(settings.routing.file)
+    _require_queues(settings)
     folder.prepare()
     with folder.locked():
         supervisor = Supervisor(folder)
@@ -204,6 +204,14 @@ def _tell_modalities(folder: DataFolder, state: State, modalities: Iterable[Moda
             orthanc.delete_path(f"/modalities/{name}")
         for one in told:
             orthanc.put_json(f"/modalities/{one.name}", one.for_orthanc())
+
+
+def _require_queues(settings: Settings) -> None:
+    """Every rule's queue must be one that somebody works on, or its jobs would wait for ever."""
+    served = set(settings.queue.names)
+    rules = check_rules(settings.routing.file)
+    if any(rule["queue"] not in served for rule in rules.values()):
+        raise ConfigError("routing_queue")
 
 
 def _require_programs() -> None:

@@ -18,12 +18,21 @@ CURSOR: Final = 5001
 PAGE: Final = 1_000
 
 
+_ABSENT: Final = frozenset({7, 17})
+"""InexistentItem and UnknownResource; every other error means that Orthanc could not answer now."""
+
+
 def get(path: str) -> Any:
-    """The JSON answer of a GET; None where there is no such thing."""
+    """The JSON answer of a GET; None where there is no such thing.
+
+    Any other error of Orthanc's is raised as it is: what cannot be read now is not gone.
+    """
     try:
         return json.loads(orthanc.RestApiGet(path))
-    except orthanc.OrthancException:
-        return None
+    except orthanc.OrthancException as error:
+        if error.args and error.args[0] in _ABSENT:
+            return None
+        raise
 
 
 def changes(since: int) -> tuple[list[dict[str, Any]], int, bool]:
@@ -72,8 +81,10 @@ def write_metadata(series_id: str, text: str) -> bool:
     """Keep our record of a series; False where the series is gone."""
     try:
         orthanc.RestApiPut(f"/series/{series_id}/metadata/{METADATA}", text.encode("utf-8"))
-    except orthanc.OrthancException:
-        return False
+    except orthanc.OrthancException as error:
+        if error.args and error.args[0] in _ABSENT:
+            return False
+        raise
     return True
 
 

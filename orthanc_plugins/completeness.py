@@ -86,6 +86,6 @@ def expected_instances(facts: Mapping[str, Any]) -> int | None:
     """
     for keyword in ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition"):
         text = str(facts.get(keyword, "")).strip()
-        if text.isdigit() and 1 < int(text) <= 100_000:
+        if text.isascii() and text.isdigit() and len(text) <= 6 and 1 < int(text) <= 100_000:
             return int(text)
     return None

@@ -22,6 +22,7 @@ _URGENCY: Final = (
     "done",
 )
 MAX_JOBS: Final = 20
+_JOB_KEYS: Final = frozenset({"rule", "state", "code", "current", "created", "updated", "results"})
 Record = dict[str, Any]
 JobRecord = dict[str, Any]
 
@@ -58,6 +59,8 @@ def new_record(study: str, instances: str, count: int) -> Record:
         "instances": instances,
         "count": count,
         "excluded_by": "",
+        "error": "",
+        "superseded_by": "",
         "why": [],
         "jobs": {},
     }
@@ -71,8 +74,13 @@ def read_record(text: str | None) -> Record | None:
         record = json.loads(text)
     except ValueError:
         return None
-    sound = isinstance(record, dict) and record.get("v") == VERSION
-    return record if sound and isinstance(record.get("jobs"), dict) else None
+    if not isinstance(record, dict) or record.get("v") != VERSION:
+        return None
+    jobs = record.get("jobs")
+    sound = isinstance(jobs, dict) and all(
+        isinstance(job, dict) and job.keys() >= _JOB_KEYS for job in jobs.values()
+    )
+    return {**new_record("", "", 0), **record} if sound else None
 
 
 def write_record(record: Record) -> str:
@@ -94,12 +102,12 @@ def latest_job(record: Record, rule: str) -> tuple[str, JobRecord] | None:
     return max(jobs, key=lambda item: item[1]["created"]) if jobs else None
 
 
-def job_with_results(record: Record, rule: str) -> str:
-    """The newest job of a rule that left results in the archive, "" when there is none."""
+def job_with_results(record: Record, rule: str, but: str = "") -> str:
+    """The newest job of a rule that left results in the archive, `but` that one; "" for none."""
     jobs = [
         (job["created"], name)
         for name, job in record["jobs"].items()
-        if job["rule"] == rule and job["results"]
+        if job["rule"] == rule and job["results"] and name != but
     ]
     return str(max(jobs)[1]) if jobs else ""
 
@@ -119,6 +127,10 @@ def series_state(record: Record | None) -> tuple[str, str]:
         job for job in record["jobs"].values() if job["state"] != "superseded" and job["current"]
     ]
     if not current:
+        if record["error"]:
+            return "failed", str(record["error"])
+        if record["superseded_by"]:
+            return "superseded", ""
         if record["excluded_by"]:
             return "done", record["excluded_by"]
         matched = any(why["matched"] for why in record["why"])
@@ -132,6 +144,8 @@ def study_state(states: Iterable[tuple[str, str]]) -> tuple[str, str]:
     best = ("received", "")
     rank = len(_URGENCY) * 2
     for state, code in states:
+        if state == "superseded":
+            continue
         # A series that no rule wanted says nothing of the study while another one has a job.
         idle = state == "done" and code != ""
         value = _URGENCY.index(state) + (len(_URGENCY) if idle else 0)

@@ -100,7 +100,8 @@ def _register(router: Router) -> None:
 
 
 def _main() -> None:
-    settings = json.loads(Path(os.environ["RADLOOP_PLUGIN_CONFIG"]).read_text("utf-8"))
+    path = os.environ["RADLOOP_PLUGIN_CONFIG"]
+    settings = {**json.loads(Path(path).read_text("utf-8")), "settings_file": path}
     if settings.get("version") != 1:
         raise ValueError("plugin settings: version 1 expected")
     _register(_start(settings))

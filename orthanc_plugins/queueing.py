@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
 from rq.job import Job
 
 FUNCTION: Final = "ai_nodes.worker.run_job"
@@ -89,6 +89,14 @@ class JobQueue:
             return str(found.get_status(refresh=False).value)
         except NoSuchJobError:
             return ""
+
+    def again(self, job: str) -> bool:
+        """Whether a failed job says that a service was away, so that another try may help."""
+        try:
+            found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
+            return bool(found.get_meta(refresh=False).get("again"))
+        except (NoSuchJobError, DeserializationError):
+            return False
 
     def forget(self, job: str) -> None:
         """Remove a job from Redis, whatever its state there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -9,46 +10,42 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import orthanc
 import redis
 
-from orthanc_plugins import archive, ledger, routing
+from orthanc_plugins import archive, assignment, ledger, routing, views
+from orthanc_plugins.arrivals import Arrivals
 from orthanc_plugins.completeness import Completeness, expected_instances
+from orthanc_plugins.job_index import JobIndex
 from orthanc_plugins.queueing import JobQueue
 
 POLL_BUSY_S: Final = 0.05
 POLL_IDLE_S: Final = 0.2
-REMEMBERED_JOBS: Final = 20_000
+MAX_LOST: Final = 5
+"""How often a job that ended without its report is run again."""
+MAX_FAULTS: Final = 3
+"""How often a study that cannot be decided on, for no fault of Orthanc's, is tried."""
 
 
 class Router:
-    """The plugin's two threads and the lock they share with the REST routes.
-
-    The watcher follows Orthanc's change log instead of registering callbacks on storage: a
-    callback would take Python's lock for every instance and slow the senders, and Orthanc forgets
-    its stable-series events at every restart, while the change log stays.
-    """
+    """The plugin's two threads and the lock they share with the REST routes."""
 
     def __init__(
         self, settings: Mapping[str, Any], log: Callable[[str], None], started_at: str
     ) -> None:
         self._settings = settings
         self._log = log
-        self._started_at = started_at
         self._rules = routing.read_rules(Path(settings["routing_file"]))
         self._queue = JobQueue(settings)
-        self._arriving = Completeness(
-            float(settings["quiet_s"]),
-            {aet: float(s) for aet, s in settings["quiet_per_source_s"].items()},
-        )
+        self._arriving = Completeness(float(settings["quiet_s"]), _quiet(settings))
+        self._arrivals = Arrivals(started_at)
         self._lock = threading.RLock()
-        self._parent: OrderedDict[str, str] = OrderedDict()
         self._facts: dict[str, dict[str, Any]] = {}
-        # Series and state of each job, newest last, so that nobody has to read every record.
-        self._jobs: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self._pending: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._faults: dict[str, int] = {}
+        self._index = JobIndex()
+        # Series of each job that has to be queued.
+        self._pending: OrderedDict[str, str] = OrderedDict()
         self._wake = threading.Event()
-        self._position = 0
-        self._saved = -1
         self._queue_answers = True
 
     def start(self) -> None:
@@ -64,12 +61,11 @@ class Router:
             moved = False
             try:
                 if not started:
-                    self._position = self._first_position()
-                    self._log(f"radloop: following changes from {self._position}")
+                    self._arrivals.begin()
+                    self._log(f"radloop: following changes from {self._arrivals.position}")
                     started = True
-                moved = self._follow()
-                self._decide_due()
-                self._save_cursor()
+                moved = self.follow()
+                self.decide_due()
             except BaseException as error:  # noqa: BLE001 - nothing may cross into Orthanc
                 # The position has not moved: the next round sees the same changes again.
                 self._log(f"radloop: watcher {type(error).__name__}")
@@ -77,98 +73,90 @@ class Router:
             busy = moved or bool(self._arriving.studies)
             time.sleep(POLL_BUSY_S if busy else POLL_IDLE_S)
 
-    def _first_position(self) -> int:
-        saved = archive.read_cursor()
-        if saved is not None:
-            return saved
-        # First start on this archive: what was there before is not ours to analyse.
-        position, done = 0, False
+    def follow(self) -> bool:
+        """Work off the change log; whether anything came."""
+        moved, done = False, False
         while not done:
-            page, last, done = archive.changes(position)
-            for change in page:
-                if change["Date"] >= self._started_at:
-                    return position
-                position = int(change["Seq"])
-            position = max(position, last)
-        return position
-
-    def _follow(self) -> bool:
-        moved = False
-        while True:
-            page, last, done = archive.changes(self._position)
+            touched, last, done = self._arrivals.next()
             now_s = time.monotonic()
-            touched: dict[str, int] = {}
-            for change in page:
-                if change["ChangeType"] == "NewInstance":
-                    parent = self._series_of(change["ID"])
-                    if parent:
-                        touched.setdefault(parent, int(change["Seq"]))
             with self._lock:
                 for series, first_change in touched.items():
                     self._arrived(series, first_change, now_s)
-            self._position = last
+                self._arrivals.done_with(last)
             moved = moved or bool(touched)
-            if done:
-                return moved
-
-    def _series_of(self, instance: str) -> str:
-        known = self._parent.get(instance)
-        if known is not None:
-            return known
-        answer = archive.get(f"/instances/{instance}")
-        if answer is None:
-            return ""
-        series = str(answer["ParentSeries"])
-        # One look at the series names all the instances that came with this one.
-        described = archive.series(series)
-        for sibling in described["Instances"] if described else [instance]:
-            self._parent[sibling] = series
-        while len(self._parent) > 100_000:
-            self._parent.popitem(last=False)
-        return series
+        with self._lock:
+            self._arrivals.save(self._arriving.oldest_change())
+        return moved
 
     def _arrived(self, series: str, change: int, now_s: float) -> None:
         described = archive.series(series)
         if described is None or not described["Instances"]:
             return
-        if series not in self._facts:
-            self._facts[series] = archive.facts(described["Instances"][0])
-        facts = self._facts[series]
         study = str(described["ParentStudy"])
-        if routing.is_result(facts):
+        try:
+            facts = self._facts.get(series) or archive.facts(described["Instances"][0])
+            is_result, expected = routing.is_result(facts), expected_instances(facts)
+        except orthanc.OrthancException:
+            raise
+        except Exception:  # noqa: BLE001 - headers may hold anything, and no other study shall wait
+            self._record_error(study, series, described["Instances"], "unreadable_headers")
+            return
+        if is_result:
             self._record_result(study, series, described["Instances"])
             return
+        self._facts[series] = facts
         self._arriving.arrived(
             study,
             series,
             count=len(described["Instances"]),
-            expected=expected_instances(facts),
+            expected=expected,
             source=archive.metadata(series).get("RemoteAET", ""),
             change=change,
             now_s=now_s,
         )
 
     def _record_result(self, study: str, series: str, instances: list[str]) -> None:
-        record = ledger.new_record(study, ledger.instances_digest(instances), len(instances))
+        record = self._record(series) or ledger.new_record(study, "", 0)
+        record["instances"], record["count"] = ledger.instances_digest(instances), len(instances)
         record["excluded_by"] = "result"
-        archive.write_metadata(series, ledger.write_record(record))
-        self._facts.pop(series, None)
+        self._write(series, record)
 
-    def _save_cursor(self) -> None:
-        oldest = self._arriving.oldest_change()
-        settled = self._position if oldest is None else min(self._position, oldest - 1)
-        if settled != self._saved:
-            archive.write_cursor(settled)
-            self._saved = settled
+    def _record_error(self, study: str, series: str, instances: list[str], code: str) -> None:
+        record = self._record(series) or ledger.new_record(study, "", 0)
+        record["instances"], record["count"] = ledger.instances_digest(instances), len(instances)
+        record["error"] = code
+        self._log(f"radloop: a series failed: {code}")
+        self._write(series, record)
 
     # --- the decision ------------------------------------------------------------------------
 
-    def _decide_due(self) -> None:
-        with self._lock:
-            for study in self._arriving.due(time.monotonic()):
-                self._decide(study)
+    def decide_due(self) -> None:
+        """Decide on every study that is complete; one that cannot be decided holds up no other."""
+        for study in self._arriving.due(time.monotonic()):
+            with self._lock:
+                try:
+                    self._decide(study)
+                except orthanc.OrthancException:
+                    # It could not be read or written now; it stays due.
+                    self._log("radloop: Orthanc could not answer; a study waits")
+                    continue
+                except Exception as error:  # noqa: BLE001 - headers may hold anything
+                    self._log(f"radloop: decision {type(error).__name__}")
+                    self._faults[study] = self._faults.get(study, 0) + 1
+                    if self._faults[study] < MAX_FAULTS:
+                        continue
+                    self._give_up(study)
                 # Only now: a decision that failed half-way is taken again from the start.
+                self._faults.pop(study, None)
                 self._arriving.settled(study)
+        with self._lock:
+            self._arrivals.save(self._arriving.oldest_change())
+
+    def _give_up(self, study: str) -> None:
+        for series in archive.study_series(study):
+            described = archive.series(series)
+            if described is not None and self._record(series) is None:
+                self._record_error(study, series, described["Instances"], "routing_failed")
 
     def _decide(self, study: str) -> None:
         instances: dict[str, list[str]] = {}
@@ -177,144 +165,83 @@ class Router:
             described = archive.series(series)
             if described is None or not described["Instances"]:
                 continue
+            record = self._record(series)
+            if record is not None and record["error"]:
+                continue
             instances[series] = described["Instances"]
-            known = self._facts.pop(series, None) or archive.facts(described["Instances"][0])
-            source = archive.metadata(series).get("RemoteAET", "")
+            known = self._facts.get(series) or archive.facts(described["Instances"][0])
             facts[series] = {
                 **known,
                 "InstanceCount": len(described["Instances"]),
-                "SourceAET": source,
+                "SourceAET": archive.metadata(series).get("RemoteAET", ""),
             }
         for series, decision in routing.decide(self._rules, facts).items():
             self._apply(study, series, instances[series], decision)
+        for series in self._arriving.studies[study].counts:
+            self._facts.pop(series, None)
 
     def _apply(
         self, study: str, series: str, instances: list[str], decision: routing.Decision
     ) -> None:
         digest = ledger.instances_digest(instances)
-        old = self._record(series)
-        record = old or ledger.new_record(study, digest, len(instances))
-        if record["instances"] != digest:
-            record["instances"], record["count"] = digest, len(instances)
-        record["excluded_by"] = decision.excluded_by
-        record["why"] = [
-            {
-                "rule": verdict.rule,
-                "matched": verdict.matched,
-                "selected": verdict.selected,
-                "why": verdict.why,
-            }
-            for verdict in decision.verdicts
-        ]
-        for job in record["jobs"].values():
-            # A series that a rule gives up keeps its results, but they are no longer its state.
-            job["current"] = job["current"] and (job["forced"] or job["rule"] in decision.chosen)
+        record = self._record(series) or ledger.new_record(study, digest, len(instances))
+        record["instances"], record["count"] = digest, len(instances)
+        assignment.note(record, decision)
+        for job_id in assignment.give_up(record, decision.chosen):
+            self._pending.pop(job_id, None)
+        new = []
         for name in decision.chosen:
             rule = self._rules.named(name)
             if rule is not None:
-                self._add_job(record, series, rule, run=None)
+                new.append(self._add_job(record, series, rule, run=None))
         self._write(series, record)
+        self._queue_later(series, [job_id for job_id, is_new in new if is_new])
 
     def _add_job(
         self, record: ledger.Record, series: str, rule: routing.Rule, run: int | None
-    ) -> str:
-        """Enter a job for the record's present instances; `run` is None for the automatic one."""
-        previous = ledger.latest_job(record, rule.name)
-        number = run if run is not None else 0
-        job_id = ledger.job_id(
-            rule=rule.name,
-            pipeline=rule.pipeline,
-            settings=rule.settings,
-            versions=self._versions(rule.pipeline),
-            series=series,
-            instances=record["instances"],
-            run=number,
+    ) -> tuple[str, bool]:
+        return assignment.add_job(
+            record,
+            series,
+            rule,
+            software=str(self._settings["software_version"]),
+            version=str(self._settings["pipelines"].get(rule.pipeline, "")),
+            run=run,
         )
-        known = record["jobs"].get(job_id)
-        if known is not None:
-            known["current"] = True
-            return job_id
-        if run is None and previous is not None:
-            same = previous[1]["instances"] == record["instances"]
-            if same and previous[1]["state"] != "failed":
-                # A new version or setting alone does not repeat old work; "Run again" does.
-                previous[1]["current"] = True
-                return previous[0]
-        supersedes = ledger.job_with_results(record, rule.name)
-        if previous is not None:
-            changed = previous[1]["instances"] != record["instances"]
-            self._supersede(*previous, by=job_id, changed=changed)
-        now = _now()
-        record["jobs"][job_id] = {
-            "rule": rule.name,
-            "pipeline": rule.pipeline,
-            "version": str(self._settings["pipelines"].get(rule.pipeline, "")),
-            "queue": rule.queue,
-            "state": "waiting",
-            "code": "",
-            "stage": "",
-            "run": number,
-            "instances": record["instances"],
-            "count": record["count"],
-            "supersedes": supersedes,
-            "superseded_by": "",
-            "current": True,
-            "forced": run is not None,
-            "created": now,
-            "updated": now,
-            "summary": "",
-            "results": [],
-            "settings": rule.settings,
-        }
-        self._pending[job_id] = _message(job_id, series, record)
-        self._wake.set()
-        return job_id
 
-    def _supersede(self, job_id: str, job: ledger.JobRecord, *, by: str, changed: bool) -> None:
-        """Retire a job for a newer one; if it has not ended yet, it ends before it stores."""
-        if job["state"] not in ledger.FINAL:
-            job["code"] = "incomplete" if changed else "run_again"
-            self._pending.pop(job_id, None)
-        job["state"] = "superseded"
-        job["superseded_by"] = by
-        job["updated"] = _now()
-
-    def _versions(self, pipeline: str) -> list[str]:
-        return [
-            str(self._settings["software_version"]),
-            str(self._settings["pipelines"].get(pipeline, "")),
-        ]
+    def _queue_later(self, series: str, job_ids: list[str]) -> None:
+        for job_id in job_ids:
+            self._pending[job_id] = series
+        if job_ids:
+            self._wake.set()
 
     def _record(self, series: str) -> ledger.Record | None:
         return ledger.read_record(archive.metadata(series).get(archive.METADATA))
 
     def _write(self, series: str, record: ledger.Record) -> bool:
         text = ledger.write_record(record)
-        self._remember(series, record)
-        return archive.write_metadata(series, text)
-
-    def _remember(self, series: str, record: ledger.Record) -> None:
-        for job_id, job in record["jobs"].items():
-            known = self._jobs.get(job_id)
-            self._jobs[job_id] = (series, str(job["state"]))
-            if known is None or known[1] != job["state"]:
-                self._jobs.move_to_end(job_id)
-        while len(self._jobs) > REMEMBERED_JOBS:
-            self._jobs.popitem(last=False)
+        kept = archive.write_metadata(series, text)
+        if kept:
+            self._index.remember(series, record)
+        return kept
 
     # --- the queue ---------------------------------------------------------------------------
 
     def _serve_queue(self) -> None:
         time.sleep(0.2)
-        self._recall()
+        recalled = False
         every_s = float(self._settings["reconcile_s"])
         next_round_s = 0.0
         while True:
             self._wake.wait(timeout=0.5)
             self._wake.clear()
             try:
-                self._enqueue_pending()
+                if not recalled:
+                    self.recall()
+                    recalled = True
+                self.enqueue_pending()
                 if time.monotonic() >= next_round_s:
+                    self.reload_quiet()
                     self.reconcile()
                     next_round_s = time.monotonic() + every_s
                 self._queue_answers = True
@@ -328,76 +255,95 @@ class Router:
                 self._log(f"radloop: queue thread {type(error).__name__}")
                 time.sleep(1.0)
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
         """Learn the jobs of this archive again after a start."""
         for series in archive.series_ids():
             record = self._record(series)
-            if record is None:
-                continue
-            with self._lock:
-                self._remember(series, record)
+            if record is not None:
+                with self._lock:
+                    self._index.remember(series, record)
             time.sleep(0)
 
-    def _enqueue_pending(self) -> None:
+    def enqueue_pending(self) -> None:
+        """Queue what has to be queued; what cannot be is failed, and holds up nothing else."""
         while True:
             with self._lock:
                 if not self._pending:
                     return
-                job_id, message = next(iter(self._pending.items()))
-            self._queue.enqueue(message)
+                job_id, series = next(iter(self._pending.items()))
+                record = self._record(series)
+                job = record["jobs"].get(job_id) if record else None
+                if record is None or job is None or job["state"] in ledger.FINAL:
+                    self._pending.pop(job_id, None)
+                    continue
+                message = assignment.message(job_id, series, record)
+                self._write(series, record)
+            state, more = "queued", {}
+            try:
+                self._queue.enqueue(message)
+            except (ValueError, TypeError):
+                state, more = "failed", {"code": "enqueue_failed"}
             with self._lock:
                 self._pending.pop(job_id, None)
-                self._move(message["series"], job_id, "queued", {})
+                self._move(series, job_id, state, more)
 
     def reconcile(self) -> int:
-        """Bring ledger and queue together; how many jobs had to be queued again."""
-        repaired = 0
+        """Bring ledger and queue together; how many jobs have to be queued again."""
         with self._lock:
-            known = [
-                (job_id, series)
-                for job_id, (series, state) in self._jobs.items()
-                if state not in ledger.FINAL
-            ]
-        for job_id, series in known:
-            record = self._record(series)
-            job = record["jobs"].get(job_id) if record else None
-            if record is None or job is None or job["state"] in ledger.FINAL:
-                with self._lock:
-                    self._jobs.pop(job_id, None)
-                continue
-            if job_id in self._pending:
-                continue
+            unfinished = [one for one in self._index.unfinished() if one[0] not in self._pending]
+        repaired = 0
+        for job_id, series in unfinished:
             status = self._queue.status(job_id)
             if status in ("queued", "started", "scheduled", "deferred"):
                 continue
-            if status == "failed":
-                with self._lock:
-                    code = str(job["code"]) or "job_died"
-                    self._move(series, job_id, "failed", {"code": code})
-                continue
-            # Unknown to Redis, or finished there without its report: run it again; results have
-            # the same UIDs, so storing twice is storing once.
-            self._queue.forget(job_id)
+            again = status == "failed" and self._queue.again(job_id)
             with self._lock:
-                self._pending[job_id] = _message(job_id, series, record)
-            repaired += 1
-        if repaired:
-            self._wake.set()
+                lost = self._lost(job_id, series, status, again=again)
+            if lost:
+                # Results have the same UIDs, so storing twice is storing once.
+                self._queue.forget(job_id)
+                with self._lock:
+                    self._queue_later(series, [job_id])
+                repaired += 1
         return repaired
+
+    def _lost(self, job_id: str, series: str, status: str, *, again: bool) -> bool:
+        """Whether a job that the queue no longer works on has to be queued again."""
+        record = self._record(series)
+        job = record["jobs"].get(job_id) if record else None
+        if record is None or job is None:
+            self._index.forget(job_id)
+            return False
+        if job["state"] in ledger.FINAL:
+            self._index.remember(series, record)
+            return False
+        if status == "failed" and not again:
+            self._move(series, job_id, "failed", {"code": str(job["code"]) or "job_died"})
+            return False
+        if status == "finished":
+            # It ended there without its report; that may be chance, but not for ever.
+            job["lost"] = int(job.get("lost", 0)) + 1
+            self._write(series, record)
+            if job["lost"] > MAX_LOST:
+                self._move(series, job_id, "failed", {"code": "report_lost"})
+                return False
+        return True
 
     def _move(self, series: str, job_id: str, state: str, more: Mapping[str, Any]) -> bool:
         record = self._record(series)
         job = record["jobs"].get(job_id) if record else None
-        if record is None or job is None or not ledger.may_follow(job["state"], state):
+        if record is None or job is None or not assignment.move(job, state, more):
             return False
-        if state == "queued" and job["state"] in ("running", "stored"):
-            return False
-        job["state"] = state
-        job["updated"] = _now()
-        for name in ("code", "stage", "summary", "results", "facts"):
-            if name in more:
-                job[name] = more[name]
         return self._write(series, record)
+
+    def reload_quiet(self) -> None:
+        """Take over quiet times that were set while Orthanc runs."""
+        path = self._settings.get("settings_file")
+        if path:
+            fresh = json.loads(Path(path).read_text("utf-8"))
+            with self._lock:
+                self._arriving.quiet_s = float(fresh["quiet_s"])
+                self._arriving.quiet_per_source_s = _quiet(fresh)
 
     # --- what the routes ask -----------------------------------------------------------------
 
@@ -411,10 +357,26 @@ class Router:
                     self._record_result(
                         str(described["ParentStudy"]), str(result["series"]), described["Instances"]
                     )
-            self._move(series, job_id, state, more)
+            if self._move(series, job_id, state, more) and more.get("results"):
+                self._mark_superseded(series, job_id)
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
             return str(job["state"]) if job else ""
+
+    def _mark_superseded(self, series: str, job_id: str) -> None:
+        """Mark the results that a stored job took the place of, in the archive itself."""
+        record = self._record(series)
+        job = record["jobs"][job_id] if record else None
+        if record is None or job is None or job["state"] == "superseded":
+            return
+        for name, old in record["jobs"].items():
+            if name == job_id or old["rule"] != job["rule"] or old["state"] != "superseded":
+                continue
+            for result in old["results"]:
+                marked = self._record(str(result["series"]))
+                if marked is not None and not marked["superseded_by"]:
+                    marked["superseded_by"] = job_id
+                    self._write(str(result["series"]), marked)
 
     def run_again(self, series: str, rule_name: str) -> str:
         """A person's wish: a new run of a rule on a series; the new job's id, "" if impossible."""
@@ -422,23 +384,16 @@ class Router:
             described = archive.series(series)
             if described is None:
                 return ""
-            record = self._record(series) or ledger.new_record(
-                str(described["ParentStudy"]), "", len(described["Instances"])
-            )
+            record = self._record(series) or ledger.new_record(str(described["ParentStudy"]), "", 0)
             record["instances"] = ledger.instances_digest(described["Instances"])
             record["count"] = len(described["Instances"])
-            rule = self._rules.named(rule_name or self._usual_rule(record))
+            rule = self._rules.named(rule_name or _usual_rule(record))
             if rule is None:
                 return ""
-            runs = [job["run"] for job in record["jobs"].values() if job["rule"] == rule.name]
-            job_id = self._add_job(record, series, rule, run=max(runs, default=0) + 1)
+            job_id, _ = self._add_job(record, series, rule, assignment.next_run(record, rule))
             self._write(series, record)
+            self._queue_later(series, [job_id])
             return job_id
-
-    def _usual_rule(self, record: ledger.Record) -> str:
-        rules = [str(job["rule"]) for job in record["jobs"].values()]
-        matched = [str(why["rule"]) for why in record["why"] if why["matched"]]
-        return (rules[-1:] or matched or [""])[0]
 
     def series_view(self, series: str) -> dict[str, Any] | None:
         """State, reasons and jobs of a series; None where it does not exist."""
@@ -446,107 +401,59 @@ class Router:
             described = archive.series(series)
             if described is None:
                 return None
-            record = self._record(series)
             study = str(described["ParentStudy"])
-            state, code = ledger.series_state(record)
-            arriving = self._arriving.studies.get(study)
-            if record is None and arriving is not None:
-                state = "received"
-            return {
-                "series": series,
-                "study": study,
-                "state": state,
-                "code": code,
-                "instances": len(described["Instances"]),
-                "excluded_by": record["excluded_by"] if record else "",
-                "why": record["why"] if record else [],
-                "jobs": [_job_view(name, series, job) for name, job in _newest_first(record)],
-            }
+            record = self._record(series)
+            arriving = study in self._arriving.studies or (
+                record is None and self._arrivals.is_behind()
+            )
+            return views.series_view(
+                series, study, len(described["Instances"]), record, arriving=arriving
+            )
 
     def study_view(self, study: str) -> dict[str, Any] | None:
         """State of a study and of each of its series; None where it does not exist."""
         with self._lock:
-            views = [self.series_view(series) for series in archive.study_series(study)]
-            series = [view for view in views if view is not None]
+            found = [self.series_view(series) for series in archive.study_series(study)]
+            series = [view for view in found if view is not None]
             if not series:
                 return None
-            state, code = ledger.study_state((view["state"], view["code"]) for view in series)
-            return {
-                "study": study,
-                "state": state,
-                "code": code,
-                "arriving": study in self._arriving.studies,
-                "series": series,
-            }
+            return views.study_view(study, series, arriving=study in self._arriving.studies)
 
     def jobs_view(self, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, of one state if it is named."""
         with self._lock:
-            known = [
-                (job_id, series)
-                for job_id, (series, job_state) in reversed(self._jobs.items())
-                if state in ("", job_state)
-            ]
+            known = self._index.newest(state)
         found: list[dict[str, Any]] = []
         for job_id, series in known:
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
             if job is not None and (not state or job["state"] == state):
-                found.append(_job_view(job_id, series, job))
+                found.append(views.job_view(job_id, series, job))
             if len(found) >= limit:
                 break
-        found.sort(key=lambda job: job["updated"], reverse=True)
+        found.sort(key=lambda job: str(job["updated"]), reverse=True)
         return found
 
     def status_view(self) -> dict[str, Any]:
         """How the router stands, for `radloop status` and doctor."""
         with self._lock:
-            counts: dict[str, int] = {}
-            for _, state in self._jobs.values():
-                counts[state] = counts.get(state, 0) + 1
             return {
-                "jobs": counts,
-                "position": self._position,
-                "settled": self._saved,
+                "jobs": self._index.counts(),
+                "position": self._arrivals.position,
+                "settled": self._arrivals.settled,
                 "arriving_studies": len(self._arriving.studies),
                 "waiting_jobs": len(self._pending),
-                "known_jobs": len(self._jobs),
+                "known_jobs": len(self._index),
                 "queue_answers": self._queue_answers,
                 "rules": [rule.name for rule in self._rules.rules],
             }
 
 
-def _now() -> str:
-    moment = time.time()
-    return (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
-        + f".{int(moment % 1 * 1_000_000):06d}Z"
-    )
+def _quiet(settings: Mapping[str, Any]) -> dict[str, float]:
+    return {aet: float(s) for aet, s in settings["quiet_per_source_s"].items()}
 
 
-def _message(job_id: str, series: str, record: ledger.Record) -> dict[str, Any]:
-    job = record["jobs"][job_id]
-    return {
-        "version": 1,
-        "id": job_id,
-        "rule": job["rule"],
-        "pipeline": job["pipeline"],
-        "queue": job["queue"],
-        "study": record["study"],
-        "series": series,
-        "instances": job["instances"],
-        "count": job["count"],
-        "run": job["run"],
-        "supersedes": job["supersedes"],
-        "settings": job["settings"],
-    }
-
-
-def _newest_first(record: ledger.Record | None) -> list[tuple[str, ledger.JobRecord]]:
-    jobs = list(record["jobs"].items()) if record else []
-    return sorted(jobs, key=lambda item: str(item[1]["created"]), reverse=True)
-
-
-def _job_view(job_id: str, series: str, job: ledger.JobRecord) -> dict[str, Any]:
-    shown = {name: value for name, value in job.items() if name not in ("settings", "instances")}
-    return {"job": job_id, "series": series, **shown}
+def _usual_rule(record: ledger.Record) -> str:
+    rules = [str(job["rule"]) for job in record["jobs"].values()]
+    matched = [str(why["rule"]) for why in record["why"] if why["matched"]]
+    return (rules[-1:] or matched or [""])[0]

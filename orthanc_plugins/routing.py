@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ RESULT_MODALITIES: Final = frozenset(
     {"SEG", "SR", "KO", "PR", "RTSTRUCT", "REG", "DOC", "AU", "ANN", "M3D", "PLAN", "FID", "RWV"}
 )
 PARAMETRIC_MAP: Final = "1.2.840.10008.5.1.4.1.1.30"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+"""What the job message allows, too: `tests/wire/job.json`."""
 _RULE_KEYS: Final = frozenset({"name", "pipeline", "queue", "when", "select", "settings"})
 _EXCLUDE_KEYS: Final = frozenset({"name", "when"})
 _TEST_KEYS: Final = frozenset({"any", "none", "min", "max", "absent"})
@@ -292,9 +295,9 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     settings = entry.get("settings", {})
     if not all(isinstance(value, (int, float, str, bool)) for value in settings.values()):
         raise RuleError(f"{name}: settings are plain values")
-    for key in ("pipeline", "queue"):
-        if not isinstance(entry.get(key), str):
-            raise RuleError(f"{name}: {key} is missing")
+    for key in ("name", "pipeline", "queue"):
+        if not isinstance(entry.get(key), str) or not _NAME.match(entry[key]):
+            raise RuleError(f"{name}: {key} is lower-case letters, digits, dashes")
     return Rule(
         name=name,
         pipeline=entry["pipeline"],

@@ -25,6 +25,7 @@ class FakeOrthanc(types.ModuleType):
         self.changes: list[dict[str, Any]] = []
         self.properties: dict[int, str] = {}
         self.log: list[str] = []
+        self.broken = False
 
     def receive(
         self, study: str, series: str, count: int = 1, aet: str = "CT1", **facts: Any
@@ -45,12 +46,14 @@ class FakeOrthanc(types.ModuleType):
             )
 
     def RestApiGet(self, path: str) -> bytes:  # noqa: N802 - its name in Orthanc
+        self._ask()
         return json.dumps(self._answer(path)).encode()
 
     def RestApiPut(self, path: str, body: bytes) -> bytes:  # noqa: N802
+        self._ask()
         match = re.fullmatch(r"/series/([^/]+)/metadata/([^/]+)", path)
         if match is None or match[1] not in self.series:
-            raise OrthancException(path)
+            raise OrthancException(17, "Unknown resource")
         self.metadata[match[1]][match[2]] = body.decode()
         return b""
 
@@ -69,6 +72,8 @@ class FakeOrthanc(types.ModuleType):
             page = self.changes[since : since + limit]
             last = since + len(page)
             return {"Changes": page, "Last": last, "Done": last == len(self.changes)}
+        if path == "/changes?last":
+            return {"Last": len(self.changes)}
         if path == "/series":
             return list(self.series)
         if match := re.fullmatch(r"/series/([^/]+)/metadata\?expand", path):
@@ -82,11 +87,15 @@ class FakeOrthanc(types.ModuleType):
         if match := re.fullmatch(r"/instances/([^/]+?)-(\d+)(/simplified-tags)?", path):
             entry = self._of(match[1], self.series)
             return entry["facts"] if match[3] else {"ParentSeries": match[1]}
-        raise OrthancException(path)
+        raise OrthancException(17, "Unknown resource")
+
+    def _ask(self) -> None:
+        if self.broken:
+            raise OrthancException(-1, "Internal error")
 
     def _of(self, name: str, table: dict[str, Any]) -> Any:
         if name not in table:
-            raise OrthancException(name)
+            raise OrthancException(17, "Unknown resource")
         return table[name]
 
 

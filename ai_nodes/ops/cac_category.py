@@ -7,8 +7,8 @@ from typing import Final
 from dicom_services.domain.findings import Code
 
 PRIVATE: Final = "99RADLOOP"
-CAC_DRS: Final = Code("cac_drs", PRIVATE, "CAC-DRS category")
-RUMBERGER: Final = Code("rumberger", PRIVATE, "Agatston score category (Rumberger)")
+CAC_DRS: Final = Code("cac_drs", PRIVATE, "CAC-DRS category of the spacing-corrected score")
+RUMBERGER: Final = Code("rumberger", PRIVATE, "Rumberger category of the spacing-corrected score")
 
 
 def cac_drs(score: float, vessels: int | None = None) -> Code:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -350,6 +351,26 @@ def _categories(calcium: Calcium) -> list[Finding]:
     ]
 
 
+def headline(findings: Sequence[Finding]) -> str:
+    """Agatston score, the one corrected for spacing where it differs, and the category."""
+    scores = [
+        finding.value
+        for finding in findings
+        if isinstance(finding, Measurement)
+        and finding.what == CALCIUM_SCORE
+        and finding.method == AGATSTON
+    ]
+    categories = [
+        finding.value.value
+        for finding in findings
+        if isinstance(finding, Observation) and finding.what == CAC_DRS
+    ]
+    parts = [f"Agatston {scores[0]:.0f}"] if scores else []
+    if len(scores) > 1 and round(scores[1]) != round(scores[0]):
+        parts.append(f"corrected for spacing {scores[1]:.0f}")
+    return ", ".join([*parts, *(f"CAC-DRS {category}" for category in categories)])
+
+
 def _region_findings(ct: Volume, where: _Region) -> list[Finding]:
     if where.mask is None:
         return []
@@ -415,5 +436,6 @@ PIPELINE: Final = Pipeline(
         trained_on="Not trained: explicit rules, published thresholds.",
     ),
     run=run,
+    headline=headline,
     warm=islands.warm,
 )

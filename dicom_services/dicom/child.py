@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ Send = Callable[[Any], None]
 
 _LARGEST_MESSAGE: Final = 64 << 20
 _OPEN_FILES: Final = 64
+_PR_SET_PDEATHSIG: Final = 1
 _GRACE_S: Final = 2.0
 
 
@@ -166,6 +168,7 @@ def _be_child(
     own_group: bool,
 ) -> NoReturn:
     try:
+        _die_with_parent()
         if own_group:
             os.setpgid(0, 0)
         _close_all_but({writer, *keep})
@@ -177,6 +180,12 @@ def _be_child(
     finally:
         # Never back into the parent's code, its exit handlers or its buffers.
         os._exit(1)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, for then nobody keeps its time."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _report(work: Callable[[Send], None], writer: int) -> None:

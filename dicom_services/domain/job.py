@@ -12,6 +12,7 @@ from dicom_services.errors import CorruptError
 VERSION: Final = 1
 _ORTHANC_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}\Z")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_VERSION: Final = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z")
 _DIGEST: Final = re.compile(r"[0-9a-f]{40}\Z")
 
 
@@ -34,6 +35,8 @@ class Job:
         Raised only by a person's "Run again".
     supersedes : str
         Job id of the earlier run whose results this one replaces; "" when there is none.
+    supersedes_version : str
+        Version of the pipeline in that run: its results are named by it.
     settings : dict
         The rule's settings for the pipeline, plain JSON.
 
@@ -53,6 +56,7 @@ class Job:
     count: int
     run: int = 0
     supersedes: str = ""
+    supersedes_version: str = ""
     settings: dict[str, float | int | str | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class Job:
             )
             and isinstance(self.instances, str)
             and isinstance(self.supersedes, str)
+            and isinstance(self.supersedes_version, str)
+            and _VERSION.match(self.supersedes_version)
             and _DIGEST.match(self.id)
             and _DIGEST.match(self.instances)
             and (self.supersedes == "" or _DIGEST.match(self.supersedes))

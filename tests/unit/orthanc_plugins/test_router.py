@@ -27,6 +27,7 @@ class FakeQueue:
         self.jobs: dict[str, str] = {}
         self.messages: list[dict[str, Any]] = []
         self.down = False
+        self.away: set[str] = set()
 
     def enqueue(self, message: dict[str, Any]) -> None:
         self._ask()
@@ -37,6 +38,9 @@ class FakeQueue:
     def status(self, job: str) -> str:
         self._ask()
         return self.jobs.get(job, "")
+
+    def again(self, job: str) -> bool:
+        return job in self.away
 
     def forget(self, job: str) -> None:
         self._ask()
@@ -65,6 +69,7 @@ class Rig:
         from orthanc_plugins import archive, router
 
         monkeypatch.setattr(archive, "orthanc", self.orthanc)
+        monkeypatch.setattr(router, "orthanc", self.orthanc)
         self.module = importlib.import_module("orthanc_plugins.router")
         self.queue = FakeQueue()
         self.clock = Clock()
@@ -82,17 +87,16 @@ class Rig:
 
     def restart(self) -> Any:
         self.router = self.module.Router(self.settings, self.orthanc.LogWarning, "20260101T000000")
-        self.router._position = self.router._first_position()
+        self.router._arrivals.begin()
         return self.router
 
     def turn(self, seconds: float = 0.0) -> None:
         """One round of both threads, after `seconds`."""
         self.clock.now_s += seconds
-        self.router._follow()
-        self.router._decide_due()
-        self.router._save_cursor()
+        self.router.follow()
+        self.router.decide_due()
         if not self.queue.down:
-            self.router._enqueue_pending()
+            self.router.enqueue_pending()
 
     def settle(self) -> None:
         self.turn()
@@ -217,7 +221,7 @@ def test_a_restart_after_the_decision_decides_nothing_anew(rig: Rig) -> None:
     rig.orthanc.receive("st", "se", 20, **CT)
     rig.settle()
     rig.restart()
-    rig.router._recall()
+    rig.router.recall()
     rig.settle()
     assert len(rig.jobs("se")) == 1
     assert rig.router.status_view()["jobs"] == {"queued": 1}
@@ -230,7 +234,7 @@ def test_what_was_in_the_archive_before_us_is_left_alone(
     rig.settings = {**rig.settings}
     rig.orthanc.properties.clear()
     rig.router = rig.module.Router(rig.settings, rig.orthanc.LogWarning, "20270101T000000")
-    rig.router._position = rig.router._first_position()
+    rig.router._arrivals.begin()
     rig.settle()
     assert rig.queue.messages == []
 
@@ -303,9 +307,164 @@ def test_a_failed_decision_is_taken_again(rig: Rig, monkeypatch: pytest.MonkeyPa
     rig.turn()
     with monkeypatch.context() as broken:
         broken.setattr(rig.router, "_apply", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            rig.turn(2.1)
+        rig.turn(2.1)
+        assert rig.queue.messages == []
     rig.turn()
+    assert len(rig.queue.messages) == 1
+
+
+def test_a_study_that_cannot_be_decided_on_fails_and_holds_up_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = rig.router._decide
+    monkeypatch.setattr(
+        rig.router, "_decide", lambda study: 1 / 0 if study == "bad" else decide(study)
+    )
+    rig.orthanc.receive("bad", "sb", 20, **CT)
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    assert [m["series"] for m in rig.queue.messages] == ["se"]
+    rig.turn()
+    rig.turn()
+    view = rig.router.study_view("bad")
+    assert (view["state"], view["code"]) == ("failed", "routing_failed")
+
+
+@pytest.mark.parametrize("count", ["\u00b2\u00b2", "9" * 5000, "-1", "1e9"])
+def test_a_count_that_is_no_number_holds_up_nobody(rig: Rig, count: str) -> None:
+    rig.orthanc.receive("odd", "so", 20, **CT, ImagesInAcquisition=count)
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    assert {m["series"] for m in rig.queue.messages} == {"so", "se"}
+
+
+def test_headers_that_cannot_be_read_fail_their_series_only(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orthanc_plugins import archive
+
+    facts = archive.facts
+
+    def deep(instance: str) -> dict[str, Any]:
+        if instance.startswith("sb"):
+            raise RecursionError
+        return facts(instance)
+
+    monkeypatch.setattr(archive, "facts", deep)
+    rig.orthanc.receive("bad", "sb", 20, **CT)
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    assert [m["series"] for m in rig.queue.messages] == ["se"]
+    assert rig.router.series_view("sb")["code"] == "unreadable_headers"
+
+
+def test_a_passing_fault_of_orthanc_loses_nothing(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.turn()
+    rig.orthanc.broken = True
+    with pytest.raises(fake_orthanc.OrthancException):
+        rig.turn(2.1)
+    rig.orthanc.broken = False
+    rig.turn()
+    assert len(rig.queue.messages) == 1
+    assert len(rig.jobs("se")) == 1
+
+
+def test_a_job_whose_service_was_away_is_queued_again(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    job = rig.jobs("se")[0]["job"]
+    rig.queue.jobs[job] = "failed"
+    rig.queue.away.add(job)
+    assert rig.router.reconcile() == 1
+    rig.turn()
+    assert rig.jobs("se")[0]["state"] == "queued"
+
+
+def test_a_job_that_ended_before_the_reconciler_looked_is_left_alone(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    job = rig.jobs("se")[0]["job"]
+    status = rig.queue.status
+
+    def finishes_meanwhile(name: str) -> str:
+        rig.router.report("se", job, "done", {"results": []})
+        return "finished" if status(name) else ""
+
+    rig.queue.status = finishes_meanwhile  # type: ignore[method-assign]
+    assert rig.router.reconcile() == 0
+    assert [one["job"] for one in rig.router.jobs_view("done", 10)] == [job]
+
+
+def test_a_job_that_never_reports_fails_in_the_end(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    job = rig.jobs("se")[0]["job"]
+    for _ in range(6):
+        rig.queue.jobs[job] = "finished"
+        rig.router.reconcile()
+        rig.turn()
+    assert (rig.jobs("se")[0]["state"], rig.jobs("se")[0]["code"]) == ("failed", "report_lost")
+
+
+def test_an_unfinished_job_of_a_series_given_up_does_not_store(rig: Rig) -> None:
+    rig.orthanc.receive("st", "thin", 60, **{**CT, "SliceThickness": "1"})
+    rig.settle()
+    job = rig.jobs("thin")[0]["job"]
+    assert rig.router.report("thin", job, "running", {}) == "running"
+    rig.orthanc.receive("st", "thick", 20, **CT)
+    rig.settle()
+    assert rig.router.report("thin", job, "running", {}) == "superseded"
+
+
+def test_results_stored_while_being_superseded_are_named_by_the_next_report(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    first = rig.jobs("se")[0]["job"]
+    rig.router.run_again("se", "")
+    rig.orthanc.receive("st", "sr", 1, Modality="SR")
+    rig.router.report("se", first, "done", {"results": [{"sop": "1", "series": "sr"}]})
+    rig.turn()
+    message = rig.queue.messages[-1]
+    assert (message["supersedes"], message["supersedes_version"]) == (first, "1.0.0")
+    second = rig.jobs("se")[0]["job"]
+    rig.router.report("se", second, "done", {"results": [{"sop": "2", "series": "gone"}]})
+    assert rig.router.series_view("sr")["state"] == "superseded"
+
+
+def test_the_same_instances_after_others_came_and_went_are_analysed_anew(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.orthanc.receive("st", "se", 1)
+    rig.settle()
+    rig.orthanc.series["se"]["instances"].pop()
+    rig.orthanc.receive("st", "other", 3, **CT)
+    rig.settle()
+    newest = rig.jobs("se")[0]
+    assert (newest["count"], newest["run"], newest["state"]) == (20, 1, "queued")
+
+
+def test_what_was_there_before_us_says_so(rig: Rig) -> None:
+    rig.orthanc.receive("old", "so", 20, **CT)
+    rig.turn()
+    rig.settle()
+    rig.orthanc.metadata["so"].pop("radloop")
+    assert rig.router.series_view("so")["code"] == "before_radloop"
+
+
+def test_a_quiet_time_set_later_counts(rig: Rig, tmp_path: Path) -> None:
+    import json
+
+    path = tmp_path / "plugin.json"
+    path.write_text(json.dumps({"quiet_s": 9.0, "quiet_per_source_s": {"CT1": 5.0}}))
+    rig.settings = {**rig.settings, "settings_file": str(path)}
+    rig.restart()
+    rig.router.reload_quiet()
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.turn()
+    rig.turn(4.9)
+    assert rig.queue.messages == []
+    rig.turn(0.2)
     assert len(rig.queue.messages) == 1
 
 
@@ -315,5 +474,6 @@ def test_a_series_that_was_deleted_is_forgotten(rig: Rig) -> None:
     rig.orthanc.series.clear()
     rig.orthanc.metadata.clear()
     assert rig.router.series_view("se") is None
+    rig.queue.jobs = dict.fromkeys(rig.queue.jobs, "finished")
     assert rig.router.reconcile() == 0
     assert rig.router.status_view()["jobs"] == {}

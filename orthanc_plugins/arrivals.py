@@ -1,0 +1,96 @@
+"""What arrives, as the change log tells it: which series changed, and how far all is settled."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Final
+
+from orthanc_plugins import archive
+
+REMEMBERED: Final = 100_000
+
+
+class Arrivals:
+    """Reads Orthanc's change log from the last settled change on.
+
+    Nothing is registered on storage: a callback there would take Python's lock for every instance
+    and slow the senders, and Orthanc forgets its stable-series events at every restart, while the
+    change log stays.
+    """
+
+    def __init__(self, started_at: str) -> None:
+        self._started_at = started_at
+        self._parents: OrderedDict[str, str] = OrderedDict()
+        self._saved = -1
+        self.position = 0
+
+    def begin(self) -> None:
+        """Find where to go on: the saved change, else the first one since this start."""
+        saved = archive.read_cursor()
+        self.position = self._first_of_this_start() if saved is None else saved
+
+    @property
+    def settled(self) -> int:
+        """The last change below which nothing is left to do, as it is saved."""
+        return self._saved
+
+    def next(self) -> tuple[dict[str, int], int, bool]:
+        """Series with new instances and their first change; last change of the page; the end?
+
+        The position moves only with `done_with`, so a page that could not be worked off is read
+        again.
+        """
+        page, last, done = archive.changes(self.position)
+        touched: dict[str, int] = {}
+        for change in page:
+            if change["ChangeType"] == "NewInstance":
+                series = self._series_of(str(change["ID"]))
+                if series:
+                    touched.setdefault(series, int(change["Seq"]))
+        return touched, last, done
+
+    def done_with(self, last: int) -> None:
+        """The page up to `last` was worked off."""
+        self.position = last
+
+    def save(self, oldest_undecided: int | None) -> None:
+        """Keep the position, but never past a study that is not decided on yet."""
+        settled = self.position
+        if oldest_undecided is not None:
+            settled = min(settled, oldest_undecided - 1)
+        if settled != self._saved:
+            archive.write_cursor(settled)
+            self._saved = settled
+
+    def is_behind(self) -> bool:
+        """Whether Orthanc has changes that were not read yet."""
+        answer = archive.get("/changes?last")
+        return answer is not None and int(answer["Last"]) > self.position
+
+    def _first_of_this_start(self) -> int:
+        # First start on this archive: what was there before is not ours to analyse.
+        position, done = 0, False
+        while not done:
+            page, last, done = archive.changes(position)
+            for change in page:
+                if change["Date"] >= self._started_at:
+                    return position
+                position = int(change["Seq"])
+            position = max(position, last)
+        return position
+
+    def _series_of(self, instance: str) -> str:
+        known = self._parents.get(instance)
+        if known is not None:
+            return known
+        answer: dict[str, Any] | None = archive.get(f"/instances/{instance}")
+        if answer is None:
+            return ""
+        series = str(answer["ParentSeries"])
+        # One look at the series names all the instances that came with this one.
+        described = archive.series(series)
+        for sibling in described["Instances"] if described else [instance]:
+            self._parents[sibling] = series
+        while len(self._parents) > REMEMBERED:
+            self._parents.popitem(last=False)
+        return series

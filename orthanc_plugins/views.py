@@ -1,0 +1,42 @@
+"""What people and programs are shown of a series, a study and the jobs; no patient data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orthanc_plugins import ledger
+
+
+def series_view(
+    series: str, study: str, instances: int, record: ledger.Record | None, *, arriving: bool
+) -> dict[str, Any]:
+    """State, reasons and jobs of a series."""
+    state, code = ledger.series_state(record)
+    if record is None and not arriving:
+        state, code = "done", "before_radloop"
+    jobs = list(record["jobs"].items()) if record else []
+    jobs.sort(key=lambda item: str(item[1]["created"]), reverse=True)
+    return {
+        "series": series,
+        "study": study,
+        "state": state,
+        "code": code,
+        "instances": instances,
+        "excluded_by": record["excluded_by"] if record else "",
+        "why": record["why"] if record else [],
+        "jobs": [job_view(name, series, job) for name, job in jobs],
+    }
+
+
+def study_view(study: str, series: list[dict[str, Any]], *, arriving: bool) -> dict[str, Any]:
+    """State of a study and of each of its series."""
+    state, code = ledger.study_state((view["state"], view["code"]) for view in series)
+    return {"study": study, "state": state, "code": code, "arriving": arriving, "series": series}
+
+
+def job_view(job_id: str, series: str, job: ledger.JobRecord) -> dict[str, Any]:
+    """One job."""
+    shown = {
+        name: value for name, value in job.items() if name not in ("settings", "instances", "lost")
+    }
+    return {"job": job_id, "series": series, **shown}
