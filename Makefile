@@ -41,7 +41,7 @@ test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and
 	$(BIN)/pytest
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(NAME)
 
 clean: ## Remove what setup made
 	rm -rf $(VENV) *.egg-info build dist
