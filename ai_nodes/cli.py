@@ -17,7 +17,7 @@ from ai_nodes.registry import PIPELINES
 from dicom_services.dicom.intake import InputSeries, open_input
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.findings import Code, Measurement, Observation
-from dicom_services.errors import ConfigError, InputError, MissingError
+from dicom_services.errors import ConfigError, InputError
 from dicom_services.routes import check_rules, explain
 from dicom_services.settings import read_settings
 
@@ -95,7 +95,7 @@ def _pick(found: list[InputSeries], pipeline: str, wanted: str, *, by_hand: bool
     if wanted:
         found = [one for one in found if one.series_uid == wanted]
         if not found:
-            raise MissingError("series_not_in_input")
+            raise ConfigError("series_not_in_input")
         return found[0]
     if not found:
         raise InputError("no_dicom_series")
