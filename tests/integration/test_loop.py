@@ -72,11 +72,14 @@ def test_a_late_slice_makes_a_new_result_that_names_the_earlier_one(
     first = jobs(ended(orthanc, uid))[0]
     assert first["count"] == 48
     stack.send(late)
-    until(lambda: len(jobs(view_of(orthanc, uid))) == 2)
-    newest, oldest = jobs(ended(orthanc, uid))
-    assert (oldest["state"], oldest["superseded_by"]) == ("superseded", newest["job"])
-    assert (newest["state"], newest["supersedes"]) == ("done", first["job"])
-    earlier = next(r["sop"] for r in first["results"] if r["modality"] == "SR")
+    until(lambda: len(jobs(view_of(orthanc, uid))) > 1)
+    # A busy machine may send the two so far apart that each makes a job of its own.
+    newest, *_, oldest = jobs(ended(orthanc, uid))
+    assert (oldest["job"], oldest["state"]) == (first["job"], "superseded")
+    assert (newest["state"], newest["count"]) == ("done", 50)
+    assert newest["supersedes"] == jobs(ended(orthanc, uid))[1]["job"]
+    before = jobs(ended(orthanc, uid))[1]
+    earlier = next(r["sop"] for r in before["results"] if r["modality"] == "SR")
     assert earlier in text_of(objects(orthanc, newest)["SR"])
 
 
