@@ -198,7 +198,7 @@ def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
         outcome.code,
         summary=outcome.headline,
         results=results,
-        facts=_plain(outcome.facts),
+        facts=dict(outcome.facts),
     )
 
 
@@ -218,10 +218,6 @@ def _advance(orthanc: Orthanc, job: Job, stage: str) -> None:
     if not state:
         raise MissingError("job_unknown")
     event("job.stage", job=job.id, stage=stage)
-
-
-def _plain(facts: dict[str, Fact]) -> dict[str, Fact]:
-    return {name: value for name, value in facts.items() if not isinstance(value, str)}
 
 
 def _orthanc_series(patient: str, study: str, series: str) -> str:
