@@ -22,6 +22,7 @@ from dicom_services.routes import check_rules, explain
 from dicom_services.settings import read_settings
 
 DONE, REFUSED = 0, 3
+UNASSIGNED = "lesions not assigned to a vessel"
 
 
 def analyze(
@@ -47,10 +48,14 @@ def analyze(
     if chosen is None or (region is not None and everything_above_130):
         code = "pipeline_unknown" if chosen is None else "region_and_everything"
         raise ConfigError(code)
-    if not source.exists():
+    if not source.exists() or (region is not None and not region.is_file()):
         raise ConfigError("input_missing")
     settings: Settings = {"region": "everything"} if everything_above_130 else {}
     picked = _pick(open_input(source), pipeline, series, by_hand=bool(settings or region))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise ConfigError("out_unwritable") from None
     outcome = analyse(
         list(picked.files),
         chosen,
@@ -106,14 +111,23 @@ def _pick(found: list[InputSeries], pipeline: str, wanted: str, *, by_hand: bool
     asked = [
         {"id": str(at), "study": one.study_uid, "facts": one.facts} for at, one in enumerate(found)
     ]
-    for decision in explain(rules, asked):
-        if ours.intersection(decision["chosen"]):
-            return found[int(decision["id"])]
-    raise InputError("no_rule", series=len(found))
+    taken = [
+        found[int(decision["id"])]
+        for decision in explain(rules, asked)
+        if ours.intersection(decision["chosen"])
+    ]
+    if not taken:
+        raise InputError("no_rule", series=len(found))
+    if len(found) > 1:
+        typer.echo(
+            f"series {taken[0].series_uid}, {len(taken[0].files)} images, is analysed", err=True
+        )
+    for other in taken[1:]:
+        typer.echo(f"another study, not analysed: --series {other.series_uid}", err=True)
+    return taken[0]
 
 
 def _write(out: Path, outcome: Outcome) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     for one, entry in zip(outcome.objects, outcome.document["results"], strict=True):
         (out / entry["file"]).write_bytes(to_bytes(one))
     text = json.dumps(outcome.document, indent=2, ensure_ascii=False)
@@ -125,6 +139,7 @@ def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) ->
     if outcome.state == "refused":
         facts = " ".join(f"{name}={value}" for name, value in outcome.facts.items())
         console.print(f"[bold]{title}[/bold]: {outcome.code} {facts}".rstrip(), highlight=False)
+        console.print(str(outcome.document["meaning"]), highlight=False)
         for entry in outcome.document["results"]:
             console.print(f"{entry['file']} says so as a DICOM SR in {out}", highlight=False)
         return
@@ -132,8 +147,11 @@ def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) ->
     table = Table("finding", "value", "unit", box=None, pad_edge=False)
     for finding in outcome.findings:
         if isinstance(finding, Measurement):
+            if finding.derivation.endswith(UNASSIGNED):
+                # While no lesion has a vessel, this is the total once more.
+                continue
             name = finding.derivation or finding.what.meaning
-            table.add_row(name, f"{finding.value:.1f}", _unit(finding.unit))
+            table.add_row(name, _number(finding.value), _unit(finding.unit))
         elif isinstance(finding, Observation):
             table.add_row(finding.what.meaning, finding.value.meaning, "")
     console.print(table)
@@ -142,5 +160,11 @@ def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) ->
     console.print("Research use only, not a medical device.", highlight=False)
 
 
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+
+
 def _unit(unit: Code) -> str:
-    return "" if unit.value in ("1", "{score}") else unit.value
+    if unit.value == "[hnsf'U]":
+        return "HU"
+    return "" if unit.value == "1" or unit.value.startswith("{") else unit.value

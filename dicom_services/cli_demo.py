@@ -34,8 +34,10 @@ def demo(
 ) -> None:
     """Start the stack, send a study, and show what comes back."""
     from dicom_services import stack, tables
-    from dicom_services.demo import send_and_watch
+    from dicom_services.demo import SENDER, send_and_watch
+    from dicom_services.settings import overlay_path
 
+    overlay = overlay_path()
     folder, settings = folder_of(data), settings_of_call()
     stack.up(folder, settings, say=typer.echo)
     with tempfile.TemporaryDirectory(prefix="radloop-demo-") as made:
@@ -63,7 +65,13 @@ def demo(
         typer.echo(f"look: {http}/app/explorer.html#study?uuid={one.study}")
     typer.echo()
     tables.show_table(("what", "where"), tables.address_rows(folder, told))
-    typer.echo("Everything keeps running; `make down` stops it. Research use, no medical device.")
+    typer.echo()
+    typer.echo("Everything keeps running; `make down` stops it. To go on with it by hand:")
+    typer.echo(f"  export RADLOOP_DATA={folder.home}")
+    if overlay is not None:
+        typer.echo(f"  export RADLOOP_CONFIG={overlay.resolve()}")
+    typer.echo(f"  .venv/bin/radloop status; .venv/bin/radloop send FOLDER --aet {SENDER}")
+    typer.echo("Research use only, not a medical device.")
     if not ended or any(one.state == "failed" for one in ended):
         raise typer.Exit(PROBLEMS)
 

@@ -49,8 +49,12 @@ def list_(
     found = _jobs(data, state, limit)
     if as_json:
         show_json({"version": 1, "jobs": found})
-    else:
-        tables.show_table(_COLUMNS, tables.job_rows(found))
+        return
+    tables.show_table(_COLUMNS, tables.job_rows(found))
+    with orthanc_of(folder_of(data)) as orthanc:
+        arriving = int(orthanc.status().get("arriving_studies", 0))
+    if arriving:
+        typer.echo(f"studies that are still arriving: {arriving}")
 
 
 @jobs.command("dead")

@@ -25,9 +25,11 @@ _FINAL: Final = frozenset({"done", "refused", "failed"})
 _CALCIUM_SCORE: Final = "112058"
 _MEASUREMENT_GROUP: Final = "125007"
 _TRACKING: Final = "112039"
+_WARNING: Final = "warning"
+_UNASSIGNED: Final = "lesions not assigned to a vessel"
 # Finding, site, method, category and algorithm family describe a group; they are no results.
 _ABOUT_THE_GROUP: Final = frozenset(
-    {"121071", "363698007", "370129005", "276214006", "111000", "130324"}
+    {"121071", "363698007", "370129005", "276214006", "111000", "130324", "warning"}
 )
 Say = Callable[[str], None]
 
@@ -169,7 +171,10 @@ def _object(orthanc: Orthanc, series: str) -> Dataset:
 
 
 def report_rows(report: Dataset) -> Iterator[Row]:
-    """What an SR says of the whole study, read back from the archive; single lesions left out."""
+    """What an SR says of the whole study, read back from the archive.
+
+    Left out: single lesions, and the score of unassigned lesions while it is the total once more.
+    """
     for group in _containers(report.get("ContentSequence", []), _MEASUREMENT_GROUP):
         items = list(group.get("ContentSequence", []))
         tracking = next((str(i.TextValue) for i in items if _code(i) == _TRACKING), "")
@@ -179,16 +184,28 @@ def report_rows(report: Dataset) -> Iterator[Row]:
             name = _concept(item)
             if item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
                 notes = [i for i in item.get("ContentSequence", []) if i.ValueType == "TEXT"]
+                if notes and str(notes[0].TextValue).endswith(_UNASSIGNED):
+                    continue
                 value = item.MeasuredValueSequence[0]
+                number = float(value.NumericValue)
                 unit = str(value.MeasurementUnitsCodeSequence[0].CodeValue)
                 yield Row(
                     _code(item),
                     str(notes[0].TextValue) if notes else name,
-                    f"{float(value.NumericValue):.1f}",
-                    "" if unit in ("1", "{score}") or unit.startswith("{") else unit,
+                    f"{number:.0f}" if number == round(number) else f"{number:.1f}",
+                    "" if unit == "1" or unit.startswith("{") else unit.replace("[hnsf'U]", "HU"),
                 )
             elif item.ValueType == "CODE" and _code(item) not in _ABOUT_THE_GROUP:
                 yield Row(_code(item), name, _meaning(item), "")
+    for item in _all(report.get("ContentSequence", [])):
+        if item.ValueType == "CODE" and _code(item) == _WARNING:
+            yield Row(_WARNING, _concept(item), _meaning(item), "")
+
+
+def _all(items: Any) -> Iterator[Dataset]:
+    for item in items:
+        yield item
+        yield from _all(item.get("ContentSequence", []))
 
 
 def _containers(items: Any, code: str) -> Iterator[Dataset]:

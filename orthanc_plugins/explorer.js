@@ -11,8 +11,11 @@
   var timer = null;
 
   function badge(state, code) {
-    return $('<span>').text(state + (code ? ': ' + code.replace(/_/g, ' ') : '')).css({
-      background: COLORS[state] || '#546e7a', color: '#fff', padding: '2px 8px',
+    // What ended without an analysis is no success, only no task.
+    var idle = state === 'done' && code;
+    var text = (idle ? 'not analysed' : state) + (code ? ': ' + code.replace(/_/g, ' ') : '');
+    return $('<span>').text(text).css({
+      background: idle ? '#757575' : COLORS[state] || '#546e7a', color: '#fff', padding: '2px 8px',
       'border-radius': '10px', 'font-size': '0.85em', 'text-shadow': 'none'
     });
   }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_services.domain.findings import Code
+from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Volume
 
 PRIVATE: Final = "99RADLOOP"
@@ -41,7 +42,7 @@ _WARNINGS: Final = {
     "not_axial": "Slices are not axial",
     "image_noise": "Noise in the heart is above 23 HU",
     "metal": "Metal within the region",
-    "heart_cut_off": "The region reaches the first or last slice",
+    "heart_cut_off": "The scan begins or ends within the heart",
     "padding_clipped": "Values below -1024 HU were read as -1024 HU",
     "duplicates": "Images that came twice were left out",
     "localizers": "Localizers in the series were left out",
@@ -137,7 +138,13 @@ def noise_hu(ct: Volume, region: NDArray[np.bool_], *, slices: int = 16) -> floa
     return float(1.4826 * np.median(differences) / np.sqrt(2.0))
 
 
-def reaches_end(region: NDArray[np.bool_], pixel_area_mm2: float) -> bool:
-    """Whether more than 1 cm2 of a region lies in the first or last slice."""
-    most = max(np.count_nonzero(region[0]), np.count_nonzero(region[-1]))
-    return bool(most * pixel_area_mm2 > 100.0)
+def cuts_heart(region: NDArray[np.bool_], geometry: Geometry) -> bool:
+    """Whether the scan ends within the heart.
+
+    Below, the region must have ended: 1 cm2 in the lowest slice is too much. Above, the great
+    vessels leave through the top of every cardiac scan, at about half of the heart's largest cross
+    section; three quarters of it mean that the scan begins in the heart itself.
+    """
+    areas = np.count_nonzero(region, axis=(1, 2)) * geometry.pixel_area_mm2
+    lowest, highest = (areas[0], areas[-1]) if geometry.affine[2, 0] > 0 else (areas[-1], areas[0])
+    return bool(lowest > 100.0 or highest > 0.75 * areas.max())

@@ -28,8 +28,8 @@ from ai_nodes.ops.ct_quality import (
     NOISE_HU,
     STANDARD_KV,
     acquisition_warnings,
+    cuts_heart,
     noise_hu,
-    reaches_end,
     warning,
 )
 from ai_nodes.ops.heart import HeartRegion, heart_region
@@ -368,7 +368,11 @@ def headline(findings: Sequence[Finding]) -> str:
     parts = [f"Agatston {scores[0]:.0f}"] if scores else []
     if len(scores) > 1 and round(scores[1]) != round(scores[0]):
         parts.append(f"corrected for spacing {scores[1]:.0f}")
-    return ", ".join([*parts, *(f"CAC-DRS {category}" for category in categories)])
+    parts += [f"CAC-DRS {category}" for category in categories]
+    warnings = sum(isinstance(one, Observation) and one.what == WARNING for one in findings)
+    if warnings:
+        parts.append(f"{warnings} quality warning{'s' if warnings > 1 else ''}")
+    return ", ".join(parts)
 
 
 def _region_findings(ct: Volume, where: _Region) -> list[Finding]:
@@ -408,7 +412,7 @@ def _warnings(
     else:
         if noise_hu(ct, where.mask) > NOISE_HU:
             found.append("image_noise")
-        if reaches_end(where.mask, ct.geometry.pixel_area_mm2):
+        if cuts_heart(where.mask, ct.geometry):
             found.append("heart_cut_off")
     if steps != STEPS_HU:
         found.append("other_threshold" if settings.kv_table == "none" else "kv_table")

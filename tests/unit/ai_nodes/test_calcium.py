@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ai_nodes.ops.ct_quality import is_sharp, noise_hu, reaches_end
+from ai_nodes.ops.ct_quality import cuts_heart, is_sharp, noise_hu
 from ai_nodes.pipeline import Settings
 from ai_nodes.pipelines.calcium import PIPELINE, CalciumSettings, analyse_calcium
 from dicom_services.domain.findings import Finding, Mask, Measurement, Observation
 from dicom_services.domain.volume import Study, Volume
 from dicom_services.errors import ConfigError, InputError
 from dicom_services.phantom import Phantom, random_phantom
+from dicom_services.phantom_command import demo_phantom
 from tests.phantoms import CT, Box, calcium_plaque, grid, rotation, volume
 
 EVERYTHING: Settings = {"region": "everything"}
@@ -346,7 +347,24 @@ def test_noise_and_a_cut_region_are_warned_of() -> None:
 def test_too_little_tissue_has_no_noise() -> None:
     ct = volume([])
     assert np.isnan(noise_hu(ct, np.zeros(ct.geometry.shape, np.bool_)))
-    assert not reaches_end(np.zeros(ct.geometry.shape, np.bool_), 1.0)
+    assert not cuts_heart(np.zeros(ct.geometry.shape, np.bool_), ct.geometry)
+
+
+@pytest.mark.parametrize(
+    ("areas_px", "cut"),
+    [((0, 50, 100, 60, 40), False), ((5, 50, 100, 60, 40), True), ((0, 50, 100, 90, 80), True)],
+    ids=["ends below, vessels above", "goes on below", "begins within the heart"],
+)
+@pytest.mark.parametrize("upwards", [True, False])
+def test_a_scan_that_ends_within_the_heart_is_told(
+    areas_px: tuple[int, ...], cut: bool, upwards: bool
+) -> None:
+    """Pixels of 25 mm2, slices from below upwards or the other way."""
+    geometry = grid((5, 10, 10), (3.0 if upwards else -3.0, 5.0, 5.0))
+    region = np.zeros(geometry.shape, np.bool_)
+    for k, area in enumerate(areas_px if upwards else reversed(areas_px)):
+        region[k].ravel()[:area] = True
+    assert cuts_heart(region, geometry) is cut
 
 
 @pytest.mark.parametrize("kernel", ["B70f", "Br59", "Hr60", "BONE", "BONEPLUS", "LUNG", "FC30",
@@ -384,3 +402,19 @@ def test_every_code_and_meaning_fits_its_dicom_field(findings: tuple[Finding, ..
         assert len(each.what.meaning) <= 64
         if isinstance(each, Observation):
             assert len(each.value.meaning) <= 64
+
+
+@pytest.mark.parametrize("seed", [1, 3, 7, 11])
+def test_phantoms_of_the_command_line_score_as_planned(seed: int) -> None:
+    made = demo_phantom(seed, matrix=256)
+    found = analyse_calcium(made.volume, {})
+    scores = [one.value for one in found if isinstance(one, Measurement)]
+    assert scores[0] == pytest.approx(made.score, rel=1e-9)
+    assert PIPELINE.headline(found).startswith(f"Agatston {made.score:.0f}, CAC-DRS A")
+
+
+def test_headline_tells_both_scores_where_slices_are_not_three_millimetres_apart() -> None:
+    ct = calcium_plaque(450, geometry=grid((4, 32, 32), (1.5, 0.5, 0.5)))
+    everywhere = np.ones(ct.geometry.shape, np.bool_)
+    line = PIPELINE.headline(analyse_calcium(ct, {}, everywhere))
+    assert line.startswith("Agatston 16, corrected for spacing 8, CAC-DRS A1")
