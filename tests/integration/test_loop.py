@@ -172,6 +172,18 @@ def test_a_flushed_queue_is_filled_again_from_the_ledger(
     assert ended(orthanc, uid)["state"] == "done"
 
 
+def test_redis_killed_under_a_job_costs_time_only(
+    stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
+) -> None:
+    uid = write(phantom, tmp_path, "loop-redis")
+    stack.send(tmp_path)
+    until(lambda: view_of(orthanc, uid)["state"] == "running")
+    os.kill(stack.pid("redis"), signal.SIGKILL)
+    view = ended(orthanc, uid)
+    assert view["state"] == "done"
+    assert len([s for s in view["series"] if s["excluded_by"] == "result"]) == 3
+
+
 def test_forged_messages_run_nothing_and_hold_up_nobody(
     stack: Stack, orthanc: Orthanc, phantom: Phantom, tmp_path: Path
 ) -> None:
