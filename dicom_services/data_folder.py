@@ -20,7 +20,9 @@ from dicom_services.settings import Settings, read_secret
 
 HOME_VARIABLE: Final = "RADLOOP_DATA"
 SECRETS: Final = ("orthanc_admin", "orthanc_service", "redis", "signing_key")
-_FOLDERS: Final = ("secrets", "run", "logs", "orthanc", "redis", "scratch", "cache", "plugin")
+_FOLDERS: Final = (
+    *("secrets", "run", "logs", "orthanc", "redis", "scratch", "cache", "plugin", "quarantine"),
+)
 # supervisord and redis read these in files of their own with their own quoting.
 _UNQUOTABLE: Final = frozenset("\"'\\%;#$`")
 # sun_path holds 107 bytes; supervisord first binds "<socket>.<pid>".
@@ -97,6 +99,11 @@ class DataFolder:
     def plugin_path(self) -> Path:
         """A folder that holds nothing but a link to our plugin's package."""
         return self.home / "plugin"
+
+    @property
+    def quarantine(self) -> Path:
+        """Refused files, until a person decides."""
+        return self.home / "quarantine"
 
     def secret(self, name: str) -> Path:
         """The file of one of SECRETS."""

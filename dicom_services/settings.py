@@ -102,6 +102,20 @@ class StackSettings(_Section):
     """Some forty thousand CT slices: time to react."""
 
 
+class QuarantineSettings(_Section):
+    """How much of what the gate refuses is kept for a person to look at."""
+
+    max_gb: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    """Two thousand CT slices: enough to see what a modality does wrong, no harm to a disk."""
+    max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Forty megabytes, listed within a second; a record has no image."""
+
+    @property
+    def max_bytes(self) -> int:
+        """As the quarantine counts."""
+        return int(self.max_gb * 1e9)
+
+
 class Settings(_Section):
     """Everything under config/, checked."""
 
@@ -112,6 +126,7 @@ class Settings(_Section):
     orthanc: OrthancSettings = OrthancSettings()
     routing: RoutingSettings = RoutingSettings()
     stack: StackSettings = StackSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
 
 
 def config_folder() -> Path:
