@@ -25,6 +25,7 @@ REASONS: Final = {
     "truncated": "it ends in the middle of an element, a sequence or the pixel data",
     "length": "an element says it is longer than what holds it",
     "vr": "an element has no value representation of the standard",
+    "group": "a data set holds an element of a group that only messages and file headers have",
     "undefined_length": "an element that must have a length has none",
     "sequence": "a sequence holds something that is no item",
     "depth": "sequences are nested deeper than any standard object needs",
@@ -34,6 +35,7 @@ REASONS: Final = {
     "encapsulation": "its compressed pixel data are not a sequence of fragments",
     "frame_size": "a compressed frame is larger than the header says",
     "pixel_length": "it has fewer pixel data than rows, columns and frames say",
+    "frames": "it says it has more frames than any standard object needs",
     "pixel_size": "a frame would be larger than any detector makes",
     "deflate": "its deflated data set cannot be inflated",
     "inflated_size": "it inflates to more than any deflated object needs",
@@ -56,9 +58,12 @@ MAX_INFLATED_BYTES: Final = 128 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
 """A mammogram has 60 MB."""
 
+MAX_FRAMES: Final = MAX_ELEMENTS
+"""A slide of 300,000 x 100,000 pixels has as many tiles."""
+
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
-_ITEM_BIG: Final = b"\xff\xfe\xe0\x00"
+_DELIMITERS: Final = frozenset((b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"))
 _PIXEL_DATA: Final = 0x7FE00010
 _STUDY_UID: Final = 0x0020000D
 _SERIES_UID: Final = 0x0020000E
@@ -89,6 +94,9 @@ _TEXTS: Final = frozenset((b"UC", b"UR", b"UT"))
 # spectra, surfaces, point clouds.
 _BULK: Final = frozenset((0x0042, 0x0066, 0x5400, 0x5600, 0x7FE0))
 _CURVES_AND_OVERLAYS: Final = frozenset((0x5000, 0x6000))
+_PIXELS: Final = 0x7FE0
+# PS3.5 7.1: messages, file headers and what is forbidden. Group 4 is that of directories.
+_FOREIGN: Final = frozenset((0, 1, 2, 3, 5, 6, 7, 0xFFFF))
 
 _IMPLICIT: Final = "1.2.840.10008.1.2"
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
@@ -96,6 +104,8 @@ _DEFLATED: Final = frozenset(
     ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 )
 _RLE: Final = "1.2.840.10008.1.2.5"
+# MPEG-2, MPEG-4 and HEVC: all frames are one stream.
+_VIDEO: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?\Z")
 _SYNTAX: Final = re.compile(r"1\.2\.840\.10008\.1\.(?:2|20)(?:\.[0-9]{1,4}){0,4}\Z")
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)+[ \0]*\Z")
 # What a system might run, unpack or show. TIFF is allowed: whole-slide files are both on purpose.
@@ -122,13 +132,21 @@ class _RefusedError(Exception):
 class _Found:
     """What the walk remembers of the top level."""
 
-    __slots__ = ("encapsulated", "first_fragment", "pixel_bytes", "pixel_offset", "values")
+    __slots__ = (
+        "encapsulated",
+        "first_fragment",
+        "fragments",
+        "pixel_bytes",
+        "pixel_offset",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.values: dict[int, bytes] = {}
         self.pixel_offset = -1
         self.pixel_bytes = 0
         self.encapsulated = False
+        self.fragments = 0
         self.first_fragment = (0, 0)
 
 
@@ -202,6 +220,7 @@ def _walked(data: Bytes, transfer_syntax: str, start: int) -> tuple[Bytes, _Foun
 def _meta(data: Bytes) -> tuple[int, str]:
     """Where the data set starts, and its transfer syntax."""
     position, size, syntax = 132, len(data), ""
+    end, seen = -1, set()
     for _ in range(64):
         if position + 8 > size:
             raise _RefusedError("truncated", position)
@@ -218,10 +237,18 @@ def _meta(data: Bytes) -> tuple[int, str]:
             raise _RefusedError("meta", position)
         if body + length > size:
             raise _RefusedError("length", position)
+        # Readers differ in which of two they believe, and in whether they believe the length.
+        if element in seen:
+            raise _RefusedError("duplicate", position)
+        seen.add(element)
         if element == 0x0010 and length <= 64:
             syntax = bytes(data[body : body + length]).rstrip(b" \0").decode("ascii", "replace")
         position = body + length
+        if element == 0 and length == 4:
+            end = position + struct.unpack_from("<I", data, body)[0]
     else:
+        raise _RefusedError("meta", position)
+    if end not in (-1, position):
         raise _RefusedError("meta", position)
     if not _SYNTAX.match(syntax):
         raise _RefusedError("transfer_syntax", position)
@@ -252,12 +279,14 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
     explicit_header = struct.Struct(order + "HH2sH").unpack_from
     implicit_header = struct.Struct(order + "HHI").unpack_from
     long_length = struct.Struct(order + "I").unpack_from
-    item = _ITEM if order == "<" else _ITEM_BIG
-    short, long, wanted = _SHORT, _LONG, _WANTED
+    short, long, wanted, foreign = _SHORT, _LONG, _WANTED, _FOREIGN
     stack: list[tuple[bool, int, bool, bool, set[int]]] = []
     in_items, is_open, limit, position = False, False, len(data), start
     seen: set[int] = set()
     left = MAX_ELEMENTS
+    if implicit and bytes(data[start + 4 : start + 6]).isalpha():
+        # Some readers would believe these letters rather than the transfer syntax.
+        raise _RefusedError("vr", start)
     while True:
         if position == limit and not is_open:
             if not stack:
@@ -281,7 +310,7 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                     if position + length > limit:
                         raise _RefusedError("length", position - 8)
                     limit = position + length
-            elif group == 0xFFFE and element == 0xE0DD and is_open:
+            elif group == 0xFFFE and element == 0xE0DD and is_open and not length:
                 position += 8
                 in_items, limit, is_open, implicit, seen = stack.pop()
             else:
@@ -306,15 +335,17 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                 else:
                     raise _RefusedError("vr", position)
         if group == 0xFFFE:
-            if element == 0xE00D and is_open and stack:
+            if element == 0xE00D and is_open and stack and not length:
                 position += 8
                 in_items, limit, is_open, implicit, seen = stack.pop()
                 continue
             raise _RefusedError("sequence", position)
-        tag = group << 16 | element
-        if tag in seen:
+        if group in foreign:
             if not stack and _is_padding(data, position):
                 return
+            raise _RefusedError("group", position)
+        tag = group << 16 | element
+        if tag in seen:
             raise _RefusedError("duplicate", position)
         seen.add(tag)
         if len(seen) > MAX_ELEMENTS_OF_ONE:
@@ -325,17 +356,21 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                 left -= fragments[3]
                 if not stack:
                     found.encapsulated, found.pixel_offset = True, body
+                    found.fragments = fragments[3] - 1
                     found.pixel_bytes, found.first_fragment = fragments[0] - body, fragments[1:3]
                 position = fragments[0]
                 continue
-            # CP-246: an unknown value of undefined length is a sequence in implicit VR.
-            if vr not in (b"SQ", b"UN", b""):
+            # CP-246: an unknown value of undefined length is a sequence in implicit VR, which
+            # is little endian; in a big-endian file readers disagree.
+            if vr not in (b"SQ", b"UN", b"") or (vr == b"UN" and order == ">"):
                 raise _RefusedError("undefined_length", position)
         else:
             if body + length > limit:
                 raise _RefusedError("length", position)
-            if vr != b"SQ" and (vr or bytes(data[body : body + 4]) != item or length < 8):
-                if length > MAX_TEXT_BYTES and (vr in _TEXTS or (not vr and not _is_bulk(group))):
+            if vr != b"SQ" and (vr or not length or not _is_items(data, body, length, group)):
+                if length > MAX_TEXT_BYTES and (
+                    vr in _TEXTS or (vr in (b"", b"UN") and not _is_bulk(group))
+                ):
                     raise _RefusedError("value_length", position)
                 if not stack:
                     if tag in wanted:
@@ -366,7 +401,7 @@ def _fragments(
         if group != 0xFFFE:
             raise _RefusedError("encapsulation", position)
         position += 8
-        if element == 0xE0DD:
+        if element == 0xE0DD and not length:
             return position, *first, count
         if element != 0xE000 or length == _UNDEFINED:
             raise _RefusedError("encapsulation", position - 8)
@@ -387,6 +422,21 @@ def _is_padding(data: Bytes, position: int) -> bool:
     return len(data) - position <= len(tail) and not any(tail)
 
 
+def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:
+    """Whether a value of implicit VR is a sequence.
+
+    Readers know that from their dictionary, and read a whole item header however short the value
+    is said to be. So what starts like an item is judged as one, and what starts like the end of a
+    sequence, after which they would go on in the middle of the value, is refused.
+    """
+    if group == _PIXELS:
+        return False
+    head = bytes(data[body : body + 4])
+    if head in _DELIMITERS or (head == _ITEM and length < 8):
+        raise _RefusedError("sequence", body)
+    return head == _ITEM
+
+
 def _is_bulk(group: int) -> bool:
     return group & 1 == 1 or group in _BULK or group & 0xFF00 in _CURVES_AND_OVERLAYS
 
@@ -403,6 +453,7 @@ def _check_uids(found: _Found) -> None:
 
 def _check_pixels(data: Bytes, found: _Found, syntax: str) -> None:
     """Declared sizes against what is there."""
+    frames = _frames(found)
     if found.pixel_offset < 0:
         return
     order = ">" if syntax == _BIG_ENDIAN else "<"
@@ -415,17 +466,25 @@ def _check_pixels(data: Bytes, found: _Found, syntax: str) -> None:
     if frame_bits > 8 * MAX_FRAME_BYTES:
         raise _RefusedError("pixel_size", found.pixel_offset)
     if found.encapsulated:
+        # PS3.5 A.4: a frame is one fragment or more.
+        if frames > found.fragments and not _VIDEO.match(syntax):
+            raise _RefusedError("pixel_length", found.pixel_offset)
         _check_frame(data, found, syntax, rows * columns)
         return
     if b"_422" in found.values.get(_PHOTOMETRIC, b""):
         frame_bits = frame_bits * 2 // 3
-    if frame_bits * _frames(found) > 8 * (found.pixel_bytes + 1):
+    if frame_bits * frames > 8 * (found.pixel_bytes + 1):
         raise _RefusedError("pixel_length", found.pixel_offset)
 
 
 def _frames(found: _Found) -> int:
-    text = found.values.get(_FRAMES, b"").strip(b" \0")
-    return int(text) if text.isdigit() and len(text) <= 12 else 1
+    """Number of Frames; one where there is none or it is no number."""
+    text = found.values.get(_FRAMES, b"").strip(b" \0").removeprefix(b"+")
+    if not text.isdigit():
+        return 1
+    if len(text) > 12 or int(text) > MAX_FRAMES:
+        raise _RefusedError("frames", 0)
+    return int(text)
 
 
 def _check_frame(data: Bytes, found: _Found, syntax: str, pixels: int) -> None:
