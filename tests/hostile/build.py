@@ -29,8 +29,6 @@ OPEN: Final = 0xFFFFFFFF
 LONG: Final = frozenset(
     ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
 )
-    ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
-)
 
 
 @dataclass(frozen=True, slots=True)
