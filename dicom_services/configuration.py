@@ -20,6 +20,7 @@ from dicom_services.plugin_site import plugin_package
 from dicom_services.redis_config import redis_config
 from dicom_services.settings import Settings, read_secret
 from dicom_services.supervisor_config import (
+    front_program,
     orthanc_program,
     redis_program,
     supervisor_config,
@@ -36,19 +37,24 @@ def write_configuration(folder: DataFolder, settings: Settings, state: State) ->
     plugin = _plugin_config(folder, settings, state, modalities)
     node = _node_config(folder, settings, state)
     password = read_secret(folder.secret("redis"))
+    front = _front_config(folder, settings, state, modalities)
     redis = redis_config(state.redis_port, folder.home / "redis", password)
     _link_plugin(folder)
     write_private(folder.orthanc_json, _text(orthanc))
     write_private(folder.plugin_json, _text(plugin))
     write_private(folder.node_json, _text(node))
+    write_private(folder.front_json, _text(front))
     write_private(folder.redis_conf, redis)
     # Modalities reach a running Orthanc over HTTP: they alone need no restart.
     fixed = {key: value for key, value in orthanc.items() if key != "DicomModalities"}
     rules = settings.routing.file.read_text("utf-8")
     code = _code_digest("orthanc_plugins")
     nodes = _code_digest("dicom_services") + _code_digest("ai_nodes")
+    # The front reads its callers anew by itself.
+    door = {key: value for key, value in front.items() if key != "callers"}
     programs = (
         redis_program(folder, redis),
+        front_program(folder, _text([door, _code_digest("dicom_services")])),
         orthanc_program(folder, _text([fixed, plugin, rules, code])),
         worker_program(folder, state.workers, _text([node, nodes])),
     )
@@ -58,9 +64,10 @@ def write_configuration(folder: DataFolder, settings: Settings, state: State) ->
 def write_modality_configuration(
     folder: DataFolder, settings: Settings, state: State, modalities: Iterable[Modality]
 ) -> None:
-    """Bring changed modalities into the files that the next start of Orthanc reads."""
+    """Bring changed modalities into the files of the front and of the next start of Orthanc."""
     known = tuple(modalities)
     told = active(known, dicom_listen=state.dicom_listen)
+    _replace(folder.front_json, "callers", _callers(told))
     _replace(folder.orthanc_json, "DicomModalities", {one.name: one.for_orthanc() for one in told})
     _replace(folder.plugin_json, "quiet_per_source_s", _quiet(settings, known))
 
@@ -86,6 +93,42 @@ def _plugin_config(
         "retry_s": list(settings.queue.retry_s),
         "pipelines": pipelines_of_machine(),
     }
+
+
+def _front_config(
+    folder: DataFolder, settings: Settings, state: State, modalities: Iterable[Modality]
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        # Every address of the machine, once other machines may send.
+        "listen": "0.0.0.0" if state.dicom_listen else "127.0.0.1",  # noqa: S104
+        "port": state.dicom_port,
+        "aet": settings.orthanc.aet,
+        "orthanc_port": state.orthanc_dicom_port,
+        "slots": settings.orthanc.dicom_threads,
+        "connections": settings.front.connections,
+        "callers": _callers(active(modalities, dicom_listen=state.dicom_listen)),
+        "quarantine": str(folder.quarantine),
+        "quarantine_bytes": settings.quarantine.max_bytes,
+        "quarantine_records": settings.quarantine.max_records,
+        "store": str(folder.home / "orthanc"),
+        "scratch": str(folder.home / "scratch"),
+        "reserve_bytes": int(settings.front.disk_reserve_gb * 1e9),
+        "most_bytes": int(settings.front.largest_instance_gb * 1e9),
+    }
+
+
+def _callers(modalities: Iterable[Modality]) -> list[dict[str, str | int]]:
+    return [
+        {
+            "aet": one.aet,
+            "address": one.address,
+            "port": one.port,
+            "alias": one.alias,
+            "alias_port": one.alias_port,
+        }
+        for one in modalities
+    ]
 
 
 def _node_config(folder: DataFolder, settings: Settings, state: State) -> dict[str, Any]:

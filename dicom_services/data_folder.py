@@ -33,12 +33,14 @@ _SOCKET_PATH_LIMIT: Final = 107 - 9
 class State:
     """What `radloop up` decided and the next one keeps.
 
+    `dicom_port` is the front's, which modalities call; behind it Orthanc has its own.
     `preferred` are the ports the settings named then; when they change, ports are chosen anew.
     """
 
     http_port: int
     dicom_port: int
     redis_port: int
+    orthanc_dicom_port: int = 0
     dicom_listen: bool = False
     workers: int = 1
     preferred: tuple[int, ...] = ()
@@ -79,6 +81,11 @@ class DataFolder:
     def node_json(self) -> Path:
         """What the workers read."""
         return self.home / "node.json"
+
+    @property
+    def front_json(self) -> Path:
+        """What the front reads: its port and who may call."""
+        return self.home / "front.json"
 
     @property
     def supervisord_conf(self) -> Path:

@@ -30,7 +30,7 @@ class Modality:
     aet : str
         Its AE title; Orthanc refuses any other.
     address : str
-        Its IP address; Orthanc compares it with where an association comes from.
+        Its IP address; the front compares it with where an association comes from.
     port : int
         Where it listens, 1 to 65535; matters only when something is sent to it.
     query : bool
@@ -75,12 +75,27 @@ class Modality:
             return plain
         return f"{plain}-{hashlib.sha256(self.aet.encode()).hexdigest()[:6]}"
 
+    @property
+    def alias(self) -> str:
+        """The loopback address that stands for it towards Orthanc, in both directions.
+
+        Orthanc's DICOM port is open to the network; knowing its modalities by addresses of this
+        machine only, it refuses whoever does not come through the front.
+        """
+        digest = hashlib.sha256(self.aet.encode()).digest()
+        return f"127.{1 + digest[0] % 254}.{digest[1]}.{1 + digest[2] % 254}"
+
+    @property
+    def alias_port(self) -> int:
+        """Where Orthanc reaches it, on its alias; ports below 1024 need privileges."""
+        return self.port if self.port >= 1024 else 10_000 + self.port
+
     def for_orthanc(self) -> dict[str, Any]:
         """Its entry under DicomModalities: may store and echo, and no more than it needs."""
         return {
             "AET": self.aet,
-            "Host": self.address,
-            "Port": self.port,
+            "Host": self.alias,
+            "Port": self.alias_port,
             "AllowEcho": True,
             "AllowStore": True,
             "AllowFind": self.query,

@@ -91,11 +91,12 @@ def _access(folder: DataFolder, state: State) -> dict[str, Any]:
 def _dicom(
     state: State, settings: OrthancSettings, modalities: Iterable[Modality]
 ) -> dict[str, Any]:
-    """DICOM: registered modalities only, by AE title and address."""
+    """DICOM: registered modalities only, and only through the front, by their aliases."""
     told = active(modalities, dicom_listen=state.dicom_listen)
     return {
         "DicomAet": settings.aet,
-        "DicomPort": state.dicom_port,
+        # Behind the front, which alone knows its modalities by their own address.
+        "DicomPort": state.orthanc_dicom_port,
         "DicomCheckCalledAet": True,
         "DicomCheckModalityHost": True,
         "StrictAetComparison": True,

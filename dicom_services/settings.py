@@ -102,6 +102,17 @@ class StackSettings(_Section):
     """Some forty thousand CT slices: time to react."""
 
 
+class FrontSettings(_Section):
+    """What modalities call, before Orthanc."""
+
+    connections: Annotated[int, Field(ge=16, le=4096)] = 512
+    """At once; beyond it whoever has said nothing longest gives way."""
+    largest_instance_gb: Annotated[float, Field(gt=0.0, le=4.0)] = 4.0
+    """DICOM's own limit of one element; larger ones exist in no archive."""
+    disk_reserve_gb: Annotated[float, Field(ge=0.0)] = 1.0
+    """Below this much free space instances are refused (0xA700), while results still fit."""
+
+
 class QuarantineSettings(_Section):
     """How much of what the gate refuses is kept for a person to look at."""
 
@@ -126,6 +137,7 @@ class Settings(_Section):
     orthanc: OrthancSettings = OrthancSettings()
     routing: RoutingSettings = RoutingSettings()
     stack: StackSettings = StackSettings()
+    front: FrontSettings = FrontSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -95,7 +96,7 @@ def up(
     ConfigError
         For whatever is not installed or not right, before anything is started.
     UnavailableError
-        `orthanc_start`, `redis_start` when a service did not answer in time.
+        `orthanc_start`, `redis_start`, `front_start` when a service did not answer in time.
     """
     _require_programs()
     _require_queues(settings)
@@ -116,7 +117,7 @@ def up(
             if restarted:
                 say(f"configuration changed: {', '.join(restarted)} started anew")
         else:
-            say("starting Redis, Orthanc and workers")
+            say("starting Redis, Orthanc, its front and workers")
             supervisor.start(settings.stack.start_timeout_s)
         _wait(folder, state, supervisor, settings, say)
         return Started(state, running, restarted, supervisor.processes())
@@ -241,6 +242,10 @@ def _decide(
         dicom = choose_port(state.dicom_port, {http})
         redis = choose_port(state.redis_port, {http, dicom})
         state = replace(state, http_port=http, dicom_port=dicom, redis_port=redis)
+    if not (running and state.orthanc_dicom_port):
+        taken = {state.http_port, state.dicom_port, state.redis_port}
+        inner = choose_port(state.orthanc_dicom_port or state.dicom_port + 1, taken)
+        state = replace(state, orthanc_dicom_port=inner)
     if dicom_listen is not None:
         state = replace(state, dicom_listen=dicom_listen)
     if workers is not None:
@@ -251,7 +256,7 @@ def _decide(
 def _wait(
     folder: DataFolder, state: State, supervisor: Supervisor, settings: Settings, say: Say
 ) -> None:
-    """Until Redis and Orthanc answer and every process runs."""
+    """Until Redis, Orthanc and the front answer and every process runs."""
     begin = time.monotonic()
 
     def redis() -> bool:
@@ -268,7 +273,11 @@ def _wait(
         except UnavailableError:
             return False
 
-    for name, ready in (("redis", redis), ("orthanc", orthanc)):
+    def front() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", state.dicom_port)) == 0
+
+    for name, ready in (("redis", redis), ("orthanc", orthanc), ("front", front)):
         while not ready():
             waited_s = time.monotonic() - begin
             ending = any(

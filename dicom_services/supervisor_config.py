@@ -95,6 +95,21 @@ def redis_program(folder: DataFolder, depends_on: str) -> Program:
     )
 
 
+def front_program(folder: DataFolder, depends_on: str) -> Program:
+    """What modalities call: judges what they send before Orthanc sees it."""
+    return Program(
+        name="front",
+        command=(sys.executable, "-m", "dicom_services.front"),
+        environment={
+            "RADLOOP_FRONT_CONFIG": str(folder.front_json),
+            "LC_ALL": "C.UTF-8",
+            "MALLOC_ARENA_MAX": "2",
+        },
+        depends_on=depends_on,
+        priority=25,
+    )
+
+
 def worker_program(folder: DataFolder, count: int, depends_on: str) -> Program:
     """The workers of this machine; a stopping one may finish a short job."""
     return Program(

@@ -21,7 +21,7 @@ from dicom_services.settings import Settings, read_settings
 from dicom_services.supervision import Supervisor, stack_processes
 from dicom_services.supervisor_config import Program, supervisor_config
 
-STATE = State(8042, 4242, 6379)
+STATE = State(8042, 4242, 6379, 4243)
 
 
 @pytest.fixture
@@ -187,6 +187,7 @@ def test_ports_stay_until_the_preferred_ones_change(folder):
         http_port=choose_port(23_000),
         dicom_port=choose_port(24_000),
         redis_port=choose_port(25_000),
+        orthanc_dicom_port=choose_port(27_000),
         workers=3,
         dicom_listen=True,
     )

@@ -1,0 +1,77 @@
+"""The way back: Orthanc reaches a modality at its alias on this machine, and is passed on."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from typing import Final
+
+from dicom_services.front.config import Caller, ConfigFile
+from dicom_services.log import event
+
+_LOOK_S: Final = 1.0
+_CONNECT_S: Final = 10.0
+_IDLE_S: Final = 600.0
+_PIECE: Final = 256 << 10
+
+Place = tuple[str, int]
+
+
+class Outbound:
+    """One listening socket for each registered modality; follows the configuration."""
+
+    def __init__(self, file: ConfigFile) -> None:
+        self._file = file
+        self._listeners: dict[Place, socket.socket] = {}
+        self._goals: dict[Place, Place] = {}
+
+    def serve(self) -> None:
+        """Pass connections on for ever."""
+        while True:
+            self._follow(self._file.current().callers)
+            sockets = list(self._listeners.values())
+            ready, _, _ = select.select(sockets, [], [], _LOOK_S)
+            for listener in ready:
+                try:
+                    near, _ = listener.accept()
+                except OSError:
+                    continue
+                goal = self._goals[listener.getsockname()[:2]]
+                threading.Thread(target=_pass_on, args=(near, goal), daemon=True).start()
+
+    def _follow(self, callers: tuple[Caller, ...]) -> None:
+        self._goals = {(one.alias, one.alias_port): (one.address, one.port) for one in callers}
+        for place in self._listeners.keys() - self._goals.keys():
+            self._listeners.pop(place).close()
+        for place in self._goals.keys() - self._listeners.keys():
+            try:
+                self._listeners[place] = socket.create_server(place)
+            except OSError as error:
+                event("front.outbound_port", port=place[1], error=error)
+
+
+def _pass_on(near: socket.socket, goal: Place) -> None:
+    with near:
+        try:
+            with socket.create_connection(goal, _CONNECT_S) as far:
+                for one in (near, far):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    one.settimeout(_IDLE_S)
+                _pump(near, far)
+        except OSError:
+            # Orthanc sees the connection close, and says that the modality cannot be reached.
+            event("front.outbound_unreachable")
+
+
+def _pump(near: socket.socket, far: socket.socket) -> None:
+    other = {near: far, far: near}
+    while True:
+        ready, _, _ = select.select([near, far], [], [], _IDLE_S)
+        if not ready:
+            return
+        for one in ready:
+            piece = one.recv(_PIECE)
+            if not piece:
+                return
+            other[one].sendall(piece)
