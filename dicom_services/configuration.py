@@ -28,6 +28,8 @@ from dicom_services.supervisor_config import (
 )
 
 _SOURCES: Final = ("*.py", "*.js")
+# Modules that need the standard library only.
+SHARED_WITH_PLUGIN: Final = ("gate", "quarantine")
 
 
 def write_configuration(folder: DataFolder, settings: Settings, state: State) -> None:
@@ -48,7 +50,7 @@ def write_configuration(folder: DataFolder, settings: Settings, state: State) ->
     # Modalities reach a running Orthanc over HTTP: they alone need no restart.
     fixed = {key: value for key, value in orthanc.items() if key != "DicomModalities"}
     rules = settings.routing.file.read_text("utf-8")
-    code = _code_digest("orthanc_plugins")
+    code = _code_digest("orthanc_plugins") + _shared_digest()
     nodes = _code_digest("dicom_services") + _code_digest("ai_nodes")
     # The front reads its callers anew by itself.
     door = {key: value for key, value in front.items() if key != "callers"}
@@ -92,6 +94,12 @@ def _plugin_config(
         "job_timeout_s": settings.queue.job_timeout_s,
         "retry_s": list(settings.queue.retry_s),
         "pipelines": pipelines_of_machine(),
+        "storage": str(folder.home / "orthanc"),
+        "run": str(folder.home / "run"),
+        "supervisor_log": str(folder.logs / "supervisord.log"),
+        "quarantine": str(folder.quarantine),
+        "quarantine_bytes": settings.quarantine.max_bytes,
+        "quarantine_records": settings.quarantine.max_records,
     }
 
 
@@ -174,13 +182,15 @@ def pipelines_of_machine() -> dict[str, str]:
 
 
 def _link_plugin(folder: DataFolder) -> None:
-    """A folder with our plugin alone: Orthanc's interpreter must not see the rest of ours."""
-    link = folder.plugin_path / "orthanc_plugins"
-    package = plugin_package()
-    if link.is_symlink() and link.resolve() == package:
-        return
-    link.unlink(missing_ok=True)
-    link.symlink_to(package)
+    """A folder with our plugin and what it shares: Orthanc's interpreter must not see the rest."""
+    shared = folder.plugin_path / "dicom_services"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    home = Path(__file__).resolve().parent
+    links = {shared / f"{name}.py": home / f"{name}.py" for name in SHARED_WITH_PLUGIN}
+    for link, target in {folder.plugin_path / "orthanc_plugins": plugin_package(), **links}.items():
+        if not (link.is_symlink() and link.resolve() == target):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
 
 def _code_digest(package: str) -> str:
@@ -191,6 +201,12 @@ def _code_digest(package: str) -> str:
         for path in sorted(path for kind in _SOURCES for path in Path(home).rglob(kind)):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _shared_digest() -> str:
+    home = Path(__file__).resolve().parent
+    sources = [(home / f"{name}.py").read_bytes() for name in SHARED_WITH_PLUGIN]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def _replace(path: Path, key: str, value: object) -> None:
