@@ -16,6 +16,7 @@ from dicom_services.data_folder import DataFolder
 from dicom_services.errors import UnavailableError
 from dicom_services.modalities import Modality, read_modalities, with_modality
 from dicom_services.orthanc import Orthanc
+from dicom_services.refusals import refusal_of_path
 from dicom_services.send import Receiver, Sent, send_path
 from dicom_services.settings import Settings
 from dicom_services.stack import change_modalities, connect
@@ -101,6 +102,8 @@ def _study_uids(source: Path) -> list[str]:
     uids: dict[str, None] = {}
     for path in files:
         try:
+            if refusal_of_path(path):
+                continue
             head = pydicom.dcmread(
                 path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True
             )

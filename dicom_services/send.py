@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import tempfile
@@ -19,6 +20,8 @@ from pynetdicom import AE, _config, build_context, evt
 
 from dicom_services.dicom.archive import is_archive, unpack
 from dicom_services.errors import InputError, UnavailableError
+from dicom_services.gate import REASONS
+from dicom_services.refusals import refusal_of_path, sentence
 
 # PS3.8 9.3.2.2: context ids are the odd numbers below 256.
 CONTEXTS_OF_ONE_ASSOCIATION: Final = 128
@@ -26,7 +29,7 @@ _PDU_BYTES: Final = 131_072
 _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 3
 # PS3.8 9.3.4: reasons of the service user.
-_REASONS: Final = {3: "send_unknown_sender", 7: "send_unknown_receiver"}
+_DIAGNOSTICS: Final = {3: "send_unknown_sender", 7: "send_unknown_receiver"}
 _UNREADABLE: Final = (
     InvalidDicomError,
     OSError,
@@ -48,6 +51,8 @@ _MEANINGS: Final = {
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
 _BROKE_OFF: Final = "receiver_broke_off"
+# What a radloop that receives says in Error Comment, PS3.7 annex C.
+_COMMENT: Final = re.compile(r"radloop gate: ([a-z_]{1,40})\Z")
 
 Advance = Callable[[int, int], None]
 Context = tuple[str, str]
@@ -73,21 +78,40 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Sent:
-    """What became of every file; `statuses` counts C-STORE statuses in hex, and our own words."""
+    """What became of every file.
+
+    Parameters
+    ----------
+    files, skipped, stored : int
+        Sent or tried; left out because they are not DICOM; taken by the receiver.
+    statuses : Counter
+        C-STORE statuses in hex, and our own words.
+    refused : Counter
+        By reason: files that our own gate did not let go out.
+    reasons : Counter
+        Why the gate of the receiver refused, where it says so.
+    """
 
     files: int = 0
     skipped: int = 0
     stored: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def complete(self) -> bool:
-        """Whether the receiver took all of them."""
-        return self.stored == self.files
+        """Whether every DICOM file was sent, and the receiver took all of them."""
+        return self.stored == self.files and not self.refused
 
     def document(self) -> dict[str, Any]:
         """For other programs."""
-        return {"version": 1, **asdict(self), "statuses": dict(self.statuses)}
+        counts = {
+            "statuses": dict(self.statuses),
+            "refused": dict(self.refused),
+            "reasons": dict(self.reasons),
+        }
+        return {"version": 1, **asdict(self), **counts}
 
     def sentence(self) -> str:
         """For people."""
@@ -95,6 +119,10 @@ class Sent:
         for name, count in self.statuses.items():
             if name != "0x0000":
                 text += f"; {count} x {_meaning(name)}"
+        if self.reasons:
+            text += f"; of the receiver: {sentence(self.reasons)}"
+        if self.refused:
+            text += f"; {sentence(self.refused)}, not sent"
         if self.skipped:
             text += f"; {self.skipped} files that are not DICOM were left out"
         return text
@@ -110,6 +138,8 @@ def _meaning(status: str) -> str:
 
 def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None) -> Sent:
     """Send a file, or every DICOM file in a ZIP archive or below a folder.
+
+    The gate judges each before anything else reads it; what it refuses is counted, not sent.
 
     Parameters
     ----------
@@ -131,23 +161,40 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
             for number, content in enumerate(unpack(path).values()):
                 Path(unpacked, f"{number:06d}").write_bytes(content)
             return send_path(Path(unpacked), receiver, advance)
-    outgoing, skipped = scan(path)
-    if not outgoing:
+    outgoing, skipped, refused = scan(path)
+    if not outgoing and not refused:
         raise InputError("no_dicom", files=skipped)
-    sent = Sent(files=len(outgoing), skipped=skipped)
+    sent = Sent(files=len(outgoing), skipped=skipped, refused=refused)
     for group in by_association(outgoing):
         _send_group(group, receiver, sent, advance)
     return sent
 
 
-def scan(path: Path) -> tuple[list[Outgoing], int]:
-    """Every DICOM file at or below `path`, by name, and how many others there were."""
+def scan(path: Path) -> tuple[list[Outgoing], int, Counter[str]]:
+    """DICOM files at or below `path` by name, how many others there are, and what is refused."""
     if not path.exists():
         raise InputError("not_found")
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    found = [(one, _context(one)) for one in files]
-    outgoing = [Outgoing(one, context) for one, context in found if context is not None]
-    return outgoing, len(files) - len(outgoing)
+    outgoing: list[Outgoing] = []
+    refused: Counter[str] = Counter()
+    for one in files:
+        reason = _reason(one)
+        # Its structure is sound, and a DICOMDIR names no study either.
+        context = _context(one) if reason in ("", "uid_missing") else None
+        if context is not None and not reason:
+            outgoing.append(Outgoing(one, context))
+        elif reason not in ("", "not_dicom", "uid_missing") or context is not None:
+            refused[reason] += 1
+    return outgoing, len(files) - len(outgoing) - refused.total(), refused
+
+
+def _reason(path: Path) -> str:
+    """Why the gate refuses a file; "" where it does not, "not_dicom" where it cannot be read."""
+    try:
+        refusal = refusal_of_path(path)
+    except OSError:
+        return "not_dicom"
+    return refusal.reason if refusal else ""
 
 
 def by_association(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -187,7 +234,7 @@ def _send_group(
         count = len(left)
         while left and (association.is_established or not accepted):
             one, began = left[0], time.monotonic()
-            status = _store(association, one, accepted)
+            status, reason = _store(association, one, accepted)
             if status == _NO_ANSWER:
                 silent = time.monotonic() - began >= _TIMEOUT_S
                 if silent or one is not suspect:
@@ -195,6 +242,8 @@ def _send_group(
                     break
                 status = _BROKE_OFF
             sent.statuses[status] += 1
+            if reason:
+                sent.reasons[reason] += 1
             # PS3.4 table B.2-1: 0xB000, 0xB006 and 0xB007 are warnings, the instance is stored.
             sent.stored += status in ("0x0000", "0xb000", "0xb006", "0xb007")
             left.pop(0)
@@ -211,16 +260,21 @@ def _send_group(
             raise UnavailableError("send_aborted", left=len(left))
 
 
-def _store(association: Any, one: Outgoing, accepted: set[Context]) -> str:
+def _store(association: Any, one: Outgoing, accepted: set[Context]) -> tuple[str, str]:
+    """The status, and why the receiver's gate refused, "" where it does not say."""
     if one.context not in accepted:
-        return _NO_CONTEXT
+        return _NO_CONTEXT, ""
     try:
         answer = association.send_c_store(one.path)
     except (RuntimeError, ValueError, AttributeError, OSError):
         # The association ended under us, or the file changed since it was scanned.
-        return _NO_ANSWER if not association.is_established else "unreadable"
+        return (_NO_ANSWER if not association.is_established else "unreadable"), ""
     status = answer.get("Status") if answer is not None else None
-    return _NO_ANSWER if status is None else f"0x{int(status):04x}"
+    if status is None:
+        return _NO_ANSWER, ""
+    # Text of another system: only a word of the gate's own list is ever shown.
+    said = _COMMENT.match(str(answer.get("ErrorComment", "")).strip())
+    return f"0x{int(status):04x}", said[1] if said and said[1] in REASONS else ""
 
 
 def _associate(receiver: Receiver, contexts: Sequence[Context]) -> Any:
@@ -245,7 +299,7 @@ def _associate(receiver: Receiver, contexts: Sequence[Context]) -> Any:
     if association.is_rejected:
         primitive = association.acceptor.primitive
         diagnostic = int(getattr(primitive, "diagnostic", 0) or 0)
-        raise InputError(_REASONS.get(diagnostic, "send_rejected"), reason=diagnostic)
+        raise InputError(_DIAGNOSTICS.get(diagnostic, "send_rejected"), reason=diagnostic)
     raise UnavailableError("send_unreachable")
 
 

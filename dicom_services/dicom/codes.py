@@ -75,6 +75,7 @@ REASONS: Final = {
     "file_truncated": "A file ends before it should",
     "file_unreadable": "A file could not be opened or read",
     "finding_kind": "A kind of finding that cannot be written",
+    "gate_refused": "The structure of the files is broken or not safe to read",
     "geometry": "The place of the images in the patient makes no sense",
     "illegal_uid": "A unique identifier is missing or illegal",
     "image_size": "The images have an impossible size",

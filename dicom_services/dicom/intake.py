@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +28,14 @@ from dicom_services.dicom.header import (
 )
 from dicom_services.dicom.quiet import quiet
 from dicom_services.errors import InputError
+from dicom_services.gate import refusal_of_file
+from dicom_services.refusals import most_frequent, refusal_of_path
 
 Fact = str | float | int | list[str] | None
 
 MOST_FILES: Final = 100_000
 _MEMORY_BYTES: Final = 512 << 20
+"""Beside the largest file, which the gate maps."""
 _CPU_S: Final = 60
 _CPU_S_PER_FILE: Final = 0.02
 _ONE_FILE_S: Final = 10.0
@@ -86,6 +90,9 @@ class InputSeries:
         are left out. `InstanceCount` is the number of files.
     ignored : int
         Files of the same input that are not DICOM, cannot be read or are media indexes.
+    refused : mapping
+        Files of the same input that the gate refuses, by its reason; which series they are of,
+        nobody looked.
     """
 
     series_uid: str
@@ -94,30 +101,37 @@ class InputSeries:
     files: tuple[bytes | Path, ...]
     facts: dict[str, Fact] = field(default_factory=dict)
     ignored: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_input(path: Path) -> list[InputSeries]:
     """Find the series in a folder (with all its folders), a single file or a ZIP archive.
 
-    Headers are read in a child with limits: a file that ends it counts as one that cannot be
-    read. Links to folders are not followed.
+    The gate judges each file before its header is read, both in a child with limits: a file that
+    ends it counts as one that cannot be read. Links to folders are not followed.
 
     Raises
     ------
     InputError
-        `not_found`, `no_dicom` with the number of files looked at, `too_many_files`, and what
-        `archive.unpack` raises.
+        `not_found`, `gate_refused` with the most frequent reason where nothing else is left,
+        `no_dicom` with the number of files looked at, `too_many_files`, and what `archive.unpack`
+        raises.
     """
     files = _files(path)
     groups: dict[str, list[bytes | Path]] = {}
     facts: dict[str, dict[str, Fact]] = {}
+    refused: Counter[str] = Counter()
     for file, found in zip(files, _facts_of_all(files), strict=True):
-        if found is None:
+        if isinstance(found, str):
+            refused[found] += 1
+        if not isinstance(found, dict):
             continue
         key = str(found["SeriesInstanceUID"])
         groups.setdefault(key, []).append(file)
         facts.setdefault(key, found)
-    ignored = len(files) - sum(map(len, groups.values()))
+    ignored = len(files) - sum(map(len, groups.values())) - refused.total()
+    if not groups and refused:
+        raise InputError("gate_refused", files=refused.total(), reason=most_frequent(refused))
     if not groups:
         raise InputError("no_dicom", files=len(files))
     return [
@@ -128,6 +142,7 @@ def open_input(path: Path) -> list[InputSeries]:
             files=tuple(members),
             facts=_routing_facts(facts[key], len(members)),
             ignored=ignored,
+            refused=dict(refused),
         )
         for key, members in groups.items()
     ]
@@ -158,9 +173,12 @@ def _walk(folder: Path) -> list[Path]:
     return found
 
 
-def _facts_of_all(files: Sequence[bytes | Path]) -> list[dict[str, Fact] | None]:
-    """Facts of each file, None where it cannot be read; what ends the child is skipped."""
-    facts: list[dict[str, Fact] | None] = []
+def _facts_of_all(files: Sequence[bytes | Path]) -> list[dict[str, Fact] | str | None]:
+    """Facts of each file, or why the gate refuses it, or None where it cannot be read.
+
+    What ends the child is skipped.
+    """
+    facts: list[dict[str, Fact] | str | None] = []
     deaths = 0
     while len(facts) < len(files):
         try:
@@ -182,14 +200,31 @@ def _facts_in_child(files: Sequence[bytes | Path]) -> Iterator[Any]:
             for file in files:
                 # The default action of its signal is to end the process: the file is skipped.
                 signal.setitimer(signal.ITIMER_PROF, _ONE_FILE_S)
-                try:
-                    found = _facts(read_header(file, _TAGS.values()))
-                except InputError:
-                    found = None
-                send(found)
+                send(_judged(file))
 
-    limits = Limits(_MEMORY_BYTES, _MEMORY_BYTES, cpu_s, cpu_s, 10.0 * cpu_s)
+    memory_bytes = _MEMORY_BYTES + max(map(_mapped_bytes, files), default=0)
+    limits = Limits(memory_bytes, memory_bytes, cpu_s, cpu_s, 10.0 * cpu_s)
     return start_child(work, limits).messages()
+
+
+def _mapped_bytes(file: bytes | Path) -> int:
+    try:
+        return file.stat().st_size if isinstance(file, Path) else 0
+    except OSError:
+        return 0
+
+
+def _judged(file: bytes | Path) -> dict[str, Fact] | str | None:
+    try:
+        if isinstance(file, Path):
+            refusal = refusal_of_path(file, identity=False)
+        else:
+            refusal = refusal_of_file(file, identity=False)
+        if refusal is not None:
+            return None if refusal.reason == "not_dicom" else refusal.reason
+        return _facts(read_header(file, _TAGS.values()))
+    except (InputError, OSError):
+        return None
 
 
 def _facts(header: Header) -> dict[str, Fact] | None:

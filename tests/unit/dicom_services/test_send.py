@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLSLossless,
+    MediaStorageDirectoryStorage,
     MRImageStorage,
     generate_uid,
 )
@@ -30,6 +33,7 @@ def write(path: Path, kind: str = CTImageStorage, syntax: str = ExplicitVRLittle
     meta.TransferSyntaxUID = syntax
     dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2.3.4"
     dataset.PatientID = "P1"
     dataset.save_as(path, enforce_file_format=True)
     return path
@@ -42,6 +46,7 @@ class Keeper:
         self.received: dict[str, bytes] = {}
         self.drop_after = -1
         self.never: set[str] = set()
+        self.comment = ""
         ours = AE("PACS")
         ours.require_called_aet = True
         ours.require_calling_aet = ["SCANNER"]
@@ -55,7 +60,11 @@ class Keeper:
     def port(self) -> int:
         return self.server.server_address[1]
 
-    def store(self, event: evt.Event) -> int:
+    def store(self, event: evt.Event) -> int | Dataset:
+        if self.comment:
+            answer = Dataset()
+            answer.Status, answer.ErrorComment = 0xC000, self.comment
+            return answer
         if len(self.received) == self.drop_after:
             self.drop_after = -1
             event.assoc.abort()
@@ -136,7 +145,7 @@ def test_files_at_which_the_receiver_always_breaks_off_hold_up_no_other(keeper, 
 
 def test_receiver_that_takes_no_kind_at_all_is_there_and_all_files_are_counted(keeper, tmp_path):
     for number in range(3):
-        write(tmp_path / f"{number}.dcm", syntax="1.2.276.0.7.9")
+        write(tmp_path / f"{number}.dcm", syntax=JPEGLSLossless)
     sent = send_path(tmp_path, to(keeper))
     assert (sent.stored, dict(sent.statuses)) == (0, {"kind_not_accepted": 3})
 
@@ -192,6 +201,56 @@ def test_more_than_128_kinds_need_a_second_association():
 
 
 def test_odd_files_are_sent_or_left_out_and_break_nothing(shared_data):
-    outgoing, skipped = scan(shared_data / "odd-dicom")
+    outgoing, skipped, refused = scan(shared_data / "odd-dicom")
     assert len(outgoing) > 100
     assert skipped > 0
+    assert 0 < refused.total() < len(outgoing)
+
+
+def test_what_the_gate_refuses_is_counted_by_reason_and_never_sent(keeper, tmp_path):
+    whole = write(tmp_path / "1-whole.dcm").read_bytes()
+    for name in ("2", "3"):
+        (tmp_path / name).write_bytes(whole[:-3])
+    (tmp_path / "4").write_bytes(b"MZ" + whole[2:])
+    (tmp_path / "notes.txt").write_text("not DICOM")
+    sent = send_path(tmp_path, to(keeper))
+    assert (sent.files, sent.stored, sent.skipped, sent.complete) == (1, 1, 1, False)
+    assert sent.document()["refused"] == {"length": 2, "preamble": 1}
+    assert "; 3 files refused by the gate: length (2), preamble (1), not sent" in sent.sentence()
+    assert len(keeper.received) == 1
+
+
+def test_where_nothing_passes_the_gate_nobody_is_called(tmp_path):
+    whole = write(tmp_path / "a.dcm")
+    whole.write_bytes(whole.read_bytes()[:-3])
+    sent = send_path(tmp_path, Receiver("127.0.0.1", 1, "PACS", "SCANNER"))
+    assert (sent.files, sent.complete, dict(sent.refused)) == (0, False, {"length": 1})
+
+
+def test_media_index_is_left_out_and_an_image_without_study_refused(keeper, tmp_path):
+    for name, kind in (("DICOMDIR", MediaStorageDirectoryStorage), ("b", CTImageStorage)):
+        place = write(tmp_path / name, kind)
+        dataset = pydicom.dcmread(place)
+        del dataset.StudyInstanceUID
+        dataset.save_as(place)
+    sent = send_path(tmp_path, to(keeper))
+    assert (sent.skipped, dict(sent.refused)) == (1, {"uid_missing": 1})
+
+
+@pytest.mark.parametrize(
+    ("comment", "reasons"),
+    [
+        ("radloop gate: depth", {"depth": 1}),
+        ("radloop gate: DOE^JANE", {}),
+        ("radloop gate: jane_doe", {}),
+        ("out of cheese", {}),
+    ],
+)
+def test_reason_of_the_receivers_gate_is_told_and_no_other_text(keeper, tmp_path, comment, reasons):
+    write(tmp_path / "a.dcm")
+    keeper.comment = comment
+    sent = send_path(tmp_path, to(keeper))
+    assert (dict(sent.statuses), dict(sent.reasons)) == ({"0xc000": 1}, reasons)
+    told = "; of the receiver: 1 file refused by the gate: depth (1)"
+    assert (told in sent.sentence()) == bool(reasons)
+    assert "ane" not in sent.sentence()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_services.dicom.intake import open_input
 from dicom_services.dicom.read import read_series
@@ -52,7 +53,8 @@ def test_a_folder_gives_its_series_and_counts_the_rest(tmp_path):
     assert (first.series_uid, first.study_uid, first.modality) == (SERIES, STUDY, "CT")
     assert [file.name for file in first.files] == ["0.dcm", "1.dcm", "2.dcm"]
     assert (second.series_uid, second.modality, len(second.files)) == ("1.2.3", "MR", 3)
-    assert first.ignored == second.ignored == 3
+    assert first.ignored == second.ignored == 2
+    assert first.refused == second.refused == {"length": 1}
 
 
 def test_a_single_file_is_a_series_of_one(tmp_path):
@@ -108,7 +110,7 @@ def test_files_without_uids_come_together_and_are_refused_when_read(tmp_path):
         read_series(series.files)
 
 
-def test_a_file_that_ends_the_reader_costs_only_itself(tmp_path):
+def test_a_file_that_the_gate_refuses_costs_only_itself(tmp_path):
     sound = ct_files(STORED)
     # A Patient ID of 4 GB: more memory than a reader is given.
     large = part10(b"\x10\0\x20\0UN\0\0\xf0\xff\xff\xffabc")
@@ -116,7 +118,43 @@ def test_a_file_that_ends_the_reader_costs_only_itself(tmp_path):
         (tmp_path / str(k)).write_bytes(content)
     (series,) = open_input(tmp_path)
     assert [file.name for file in series.files] == ["0", "2", "3"]
-    assert series.ignored == 1
+    assert (series.ignored, series.refused) == (0, {"length": 1})
+
+
+def test_members_of_an_archive_pass_the_gate_too(tmp_path):
+    sound = ct_files(STORED)
+    members = {"0": sound[0], "1": sound[1][:-2], "2": b"MZ" + sound[2][2:]}
+    (series,) = open_input(_zip(tmp_path / "a.zip", members))
+    assert (len(series.files), series.refused) == (1, {"preamble": 1, "length": 1})
+
+
+def test_where_the_gate_leaves_nothing_its_most_frequent_reason_is_told(tmp_path):
+    for k, content in enumerate(ct_files(STORED)):
+        (tmp_path / str(k)).write_bytes(content[:-2] if k else b"MZ" + content[2:])
+    (tmp_path / "notes.txt").write_text("no image")
+    error = refusal(tmp_path)
+    assert (error.code, error.facts) == ("gate_refused", {"files": 3, "reason": "length"})
+
+
+def test_a_deflated_file_that_is_cut_is_refused_by_the_gate(tmp_path):
+    whole = to_bytes(ct_slice(STORED[0]), DeflatedExplicitVRLittleEndian)
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "cut").write_bytes(whole[:-40])
+    (series,) = open_input(tmp_path)
+    assert ([file.name for file in series.files], series.refused) == (["whole"], {"deflate": 1})
+
+
+def test_a_file_larger_than_the_memory_of_the_reader_is_read_for_its_header(tmp_path):
+    ds = ct_slice(STORED[0])
+    ds.Rows, ds.Columns, ds.NumberOfFrames = 1024, 1024, "400"
+    head = to_bytes(ds)
+    place = head.rindex(b"\xe0\x7f\x10\x00OW")
+    size = 400 * 1024 * 1024 * 2
+    with (tmp_path / "large").open("wb") as file:
+        file.write(head[: place + 8] + size.to_bytes(4, "little"))
+        file.truncate(place + 12 + size)
+    (series,) = open_input(tmp_path)
+    assert series.facts["NumberOfFrames"] == 400.0
 
 
 def test_nothing_dicom_is_refused_with_the_count(tmp_path):
@@ -210,10 +248,11 @@ def test_a_member_with_a_wrong_checksum_is_refused(tmp_path):
     assert refusal(path).facts == {"reason": "broken"}
 
 
-def test_a_dicom_file_that_starts_like_an_archive_is_a_dicom_file(tmp_path):
+def test_a_dicom_file_that_starts_like_an_archive_is_neither(tmp_path):
     content = b"PK\x03\x04" + ct_files(STORED)[0][4:]
     (tmp_path / "one").write_bytes(content)
-    assert len(open_input(tmp_path / "one")) == 1
+    error = refusal(tmp_path / "one")
+    assert (error.code, error.facts["reason"]) == ("gate_refused", "preamble")
 
 
 def test_an_archive_from_elsewhere_is_opened(shared_data):
