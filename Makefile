@@ -5,19 +5,20 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check -qq
 DEMO   := RADLOOP_CONFIG=config/environments/development.toml RADLOOP_DATA=$(CURDIR)/data
 
-.PHONY: setup system demo up down test check bench clean
+.PHONY: setup system demo up down test check bench lock sbom clean
 
 setup: system $(VENV)/.installed ## Debian packages, .venv, and the plugin's own packages
 
 system:
 	@./.ci/system-packages
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Every archive is pinned by its hash and nothing is built from source but this package, offline.
+$(VENV)/.installed: pyproject.toml config/requirements.lock config/plugin.lock
 	@echo "installing Python packages into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@PIP_CONSTRAINT=constraints.txt $(PIP) install -e ".[plugin,services,nodes,dev]"
-	@rm -rf $(VENV)/radloop-plugin
-	@$(PIP) install -c constraints.txt --target $(VENV)/radloop-plugin rq redis async-timeout
+	@$(PIP) install --require-hashes -r config/requirements.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
+	@$(BIN)/radloop setup-plugin >/dev/null
 	@$(BIN)/radloop pipelines --warm
 	@touch $@
 
@@ -30,11 +31,13 @@ up: setup ## Start the stack with the shipped settings
 down: ## Stop the stack that `make demo` started
 	@$(DEMO) $(BIN)/radloop down
 
-check: setup ## Lint, format, types, import arrows
+check: setup ## Lint, format, types, import arrows, dangerous calls, house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -ll -c pyproject.toml -r .
+	$(BIN)/python -m tests.house_rules
 
 test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and Redis
 	@./.ci/system-packages --tests
@@ -42,6 +45,13 @@ test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines
 	$(BIN)/python -m tests.bench $(NAME)
+
+lock: system ## Write config/*.lock anew after a change of pyproject.toml or constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python .ci/lock.py
+
+sbom: setup ## Bill of materials of this installation, CycloneDX, in out/sbom.json
+	@$(BIN)/python .ci/sbom.py
 
 clean: ## Remove what setup made
 	rm -rf $(VENV) *.egg-info build dist

@@ -268,6 +268,8 @@ def main() -> None:
         host=_node.redis_host,
         port=_node.redis_port,
         password=_node.redis_password,
+        # Above the 45 s that RQ lets an idle worker wait in one request.
+        socket_timeout=WORKER_TTL_S,
         retry=RedisRetry(ExponentialBackoff(cap=2.0, base=0.1), 5),
         health_check_interval=15,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -131,15 +130,11 @@ def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("setup-plugin")
-def setup_plugin(
-    constraints: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="pip constraints file.")
-    ] = None,
-) -> None:
+def setup_plugin() -> None:
     """Install what our plugin needs inside Orthanc's own Python."""
     from dicom_services.plugin_site import install_plugin_site, plugin_site
 
-    install_plugin_site(constraints)
+    install_plugin_site()
     typer.echo(f"installed in {plugin_site()}")
 
 

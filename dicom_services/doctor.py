@@ -104,8 +104,8 @@ def _packages() -> list[Check]:
 def _package_version(name: str) -> str:
     command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     state, _, version = done.stdout.partition(" ")
     return version if done.returncode == 0 and state == "installed" else ""

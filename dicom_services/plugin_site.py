@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from dicom_services.errors import ConfigError, UnavailableError
+from dicom_services.settings import config_folder
 
 # Orthanc's Python plugin of Debian 12 is linked to this interpreter.
 EMBEDDED_PYTHON: Final = Path("/usr/bin/python3.11")
-LIBRARIES: Final = ("rq", "redis", "async-timeout")
+LOCK: Final = "plugin.lock"
 _PACKAGE: Final = "orthanc_plugins"
 
 
@@ -36,20 +38,26 @@ def plugin_package() -> Path:
     raise ConfigError("plugin_missing")
 
 
-def install_plugin_site(constraints: Path | None) -> None:
-    """Install LIBRARIES for the embedded interpreter.
+def install_plugin_site() -> None:
+    """Install for the embedded interpreter what config/plugin.lock names: these bytes, no others.
 
     Raises
     ------
+    ConfigError
+        `config_folder_missing`.
     UnavailableError
         `plugin_site_install` when pip did not succeed; its own words stand above.
     """
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade"]
-    command += ["--target", str(plugin_site()), *LIBRARIES]
-    if constraints:
-        command += ["-c", str(constraints)]
-    if subprocess.run(command, check=False).returncode:
+    beside = plugin_site().with_name(f"{plugin_site().name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    command += ["--require-hashes", "-r", str(config_folder() / LOCK), "--target", str(beside)]
+    if subprocess.run(command, check=False).returncode:  # house: time-limit - slow lines
+        shutil.rmtree(beside, ignore_errors=True)
         raise UnavailableError("plugin_site_install")
+    # A running Orthanc finds the old folder or the new one, never half of one.
+    shutil.rmtree(plugin_site(), ignore_errors=True)
+    beside.rename(plugin_site())
 
 
 def plugin_site_works(site: Path, package_parent: Path) -> bool:

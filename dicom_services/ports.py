@@ -19,7 +19,8 @@ def is_free(port: int) -> bool:
         # Closed connections that still linger do not count; a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104 - nothing listens on it, it is only tried
+            # Nothing listens on it, it is only tried.
+            probe.bind(("0.0.0.0", port))  # noqa: S104  # nosec B104
         except OSError:
             return False
     return True

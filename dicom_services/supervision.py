@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-import xmlrpc.client
+
+# Of our own supervisord only, over a socket of mode 0600.
+import xmlrpc.client  # nosec B411
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +63,18 @@ class Supervisor:
             `supervisor_missing` where it is not installed, `supervisor_start` where it ended.
         """
         command = [sys.executable, "-m", "supervisor.supervisord"]
-        done = subprocess.run(
-            [*command, "-c", str(self._folder.supervisord_conf)],
-            env={**supervisor_environment(), STACK_VARIABLE: str(self._folder.home)},
-            cwd=self._folder.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "-c", str(self._folder.supervisord_conf)],
+                env={**supervisor_environment(), STACK_VARIABLE: str(self._folder.home)},
+                cwd=self._folder.home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UnavailableError("supervisor_start") from None
         if done.returncode:
             missing = b"No module named" in done.stderr
             raise UnavailableError("supervisor_missing" if missing else "supervisor_start")
