@@ -18,6 +18,7 @@ from dicom_services.dicom.intake import InputSeries, open_input
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.findings import Code, Measurement, Observation
 from dicom_services.errors import ConfigError, InputError
+from dicom_services.refusals import refusal_of_path, sentence
 from dicom_services.routes import check_rules, explain
 from dicom_services.settings import read_settings
 
@@ -51,7 +52,13 @@ def analyze(
     if not source.exists() or (region is not None and not region.is_file()):
         raise ConfigError("input_missing")
     settings: Settings = {"region": "everything"} if everything_above_130 else {}
-    picked = _pick(open_input(source), pipeline, series, by_hand=bool(settings or region))
+    if region is not None:
+        _require_sound(region)
+    found = open_input(source)
+    refused = found[0].refused if found else {}
+    if refused:
+        typer.echo(sentence(refused), err=True)
+    picked = _pick(found, pipeline, series, by_hand=bool(settings or region))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -63,8 +70,14 @@ def analyze(
         region=(lambda geometry: load_region(region, geometry)) if region else None,
         stage=lambda stage: console.print(f"[dim]{stage} ...[/dim]", highlight=False),
     )
+    if refused:
+        # Nobody looked which series they are of, so their number stands in every result.
+        counts = {f"gate_{reason}": count for reason, count in refused.items()}
+        outcome.document["facts"] = {**outcome.document.get("facts", {}), **counts}
     _write(out, outcome)
     _print(console, chosen, outcome, out)
+    if refused:
+        console.print(f"{sentence(refused)}; the result is without them", highlight=False)
     raise typer.Exit(DONE if outcome.state == "done" else REFUSED)
 
 
@@ -93,6 +106,13 @@ def pipelines(
     for name, one in PIPELINES.items():
         table.add_row(name, one.version, one.card.intended_use, one.card.trained_on)
     Console().print(table)
+
+
+def _require_sound(region: Path) -> None:
+    """A segmentation passes the gate like any image; what is no DICOM at all may be NIfTI."""
+    refusal = refusal_of_path(region, identity=False)
+    if refusal is not None and refusal.reason != "not_dicom":
+        raise InputError("gate_refused", files=1, reason=refusal.reason)
 
 
 def _pick(found: list[InputSeries], pipeline: str, wanted: str, *, by_hand: bool) -> InputSeries:

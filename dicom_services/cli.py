@@ -18,9 +18,11 @@ from dicom_services.cli_options import (
     DataOption,
     JsonOption,
     folder_of,
+    quarantine_of,
     settings_of_call,
     show_json,
 )
+from dicom_services.cli_quarantine import gate, quarantine
 from dicom_services.errors import RadloopError, UnavailableError
 from dicom_services.remedies import remedy
 
@@ -48,7 +50,9 @@ app = typer.Typer(
 app.add_typer(modality, name="modality")
 app.add_typer(jobs, name="jobs")
 app.add_typer(routes, name="routes")
+app.add_typer(quarantine, name="quarantine")
 app.command("send")(send)
+app.command("gate")(gate)
 app.command("demo")(demo)
 app.command("phantom")(phantom)
 
@@ -96,14 +100,16 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
 
     folder = folder_of(data)
     told = stack.status(folder, settings_of_call())
+    refused = quarantine_of(folder).usage()
     if as_json:
-        show_json(tables.status_document(folder, told))
+        show_json(tables.status_document(folder, told, refused))
     else:
         if told.running:
             columns = ("process", "state", "pid", "uptime", "restarts")
             tables.show_table(columns, tables.process_rows(told))
             typer.echo()
         rows = [*tables.address_rows(folder, told), *tables.state_rows(told)]
+        rows += tables.usage_rows(refused)
         tables.show_table(("what", "where"), rows)
     if not told.running:
         raise UnavailableError("stack_not_running")

@@ -117,9 +117,11 @@ def explain(
     """Show each rule and each clause, true or false, for each series; nothing is sent."""
     from dicom_services import tables
     from dicom_services.dicom.intake import open_input
+    from dicom_services.refusals import sentence
     from dicom_services.routes import explain as ask
 
     found = open_input(path)
+    refused = dict(found[0].refused)
     # Numbers stand for UIDs: nothing that names a patient's study is printed.
     studies = {one.study_uid: f"study {i + 1}" for i, one in enumerate(found)}
     series = [
@@ -132,8 +134,10 @@ def explain(
         for one, answer in zip(found, explained, strict=True)
     ]
     if as_json:
-        show_json({"version": 1, "series": described})
+        show_json({"version": 1, "series": described, "refused": refused})
         return
+    if refused:
+        typer.echo(sentence(refused))
     for one in described:
         chosen = ", ".join(one["chosen"]) or "no rule"
         typer.echo(

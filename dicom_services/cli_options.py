@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from dicom_services.data_folder import DataFolder
     from dicom_services.orthanc import Orthanc
+    from dicom_services.quarantine import Quarantine
     from dicom_services.settings import Settings
 
 PROBLEMS: Final = 1
@@ -47,6 +48,14 @@ def orthanc_of(folder: DataFolder) -> Orthanc:
     from dicom_services.stack import connect
 
     return connect(folder, folder.state())
+
+
+def quarantine_of(folder: DataFolder) -> Quarantine:
+    """The refused files of the stack in `folder`."""
+    from dicom_services.quarantine import Quarantine
+
+    limits = settings_of_call().quarantine
+    return Quarantine(folder.quarantine, limits.max_bytes, limits.max_records)
 
 
 def show_json(value: Any) -> None:

@@ -25,6 +25,7 @@ from dicom_services.plugin_site import (
     plugin_site_works,
 )
 from dicom_services.ports import is_free
+from dicom_services.quarantine import Quarantine
 from dicom_services.remedies import remedy
 from dicom_services.routes import check_rules
 from dicom_services.settings import Settings, overlay_path, read_settings
@@ -36,6 +37,7 @@ _OPTIONAL_PACKAGES: Final = ("orthanc-gdcm", "dcmtk")
 _TESTED_ORTHANC: Final = "1.10.1"
 _MEMORY_GB: Final = 4.0
 _LEAST_DISK_GB: Final = 1.0
+_NEARLY_FULL: Final = 0.8
 _DAY_S: Final = 86_400.0
 
 
@@ -47,7 +49,7 @@ def examine(folder: DataFolder) -> list[Check]:
     except RadloopError as error:
         return [*found, Check("FAIL", "settings", str(error), remedy(error.code))]
     found += [check(True, "settings", "valid", ""), _rules(settings), _pipelines()]
-    found += [*_folder(folder), _disk(folder, settings)]
+    found += [*_folder(folder), _disk(folder, settings), *_quarantine(folder, settings)]
     if not folder.exists():
         found += _ports(first_state(settings))
         return [*found, Check("WARN", "stack", "never started here", "radloop up")]
@@ -256,6 +258,23 @@ def _disk(folder: DataFolder, settings: Settings) -> Check:
     if free_gb < _LEAST_DISK_GB:
         return Check("FAIL", "disk", found, advice)
     return check(free_gb >= settings.stack.disk_free_warning_gb, "disk", found, advice, bad="WARN")
+
+
+def _quarantine(folder: DataFolder, settings: Settings) -> list[Check]:
+    """Whether what the gate refuses can still be kept."""
+    place, limits = folder.quarantine, settings.quarantine
+    if not place.is_dir():
+        return []
+    if not os.access(place, os.W_OK | os.X_OK):
+        advice = f"sudo chown -R $USER {place}"
+        return [Check("WARN", "quarantine", "cannot be written", advice)]
+    usage = Quarantine(place, limits.max_bytes, limits.max_records).usage()
+    used = max(usage.bytes / max(limits.max_bytes, 1), usage.records / limits.max_records)
+    found = f"{usage.records} refused files, {used:.0%} full"
+    if usage.beyond:
+        found += f", {usage.beyond} more came when it was full"
+    advice = "radloop quarantine list; radloop quarantine purge --older-than 30"
+    return [check(used < _NEARLY_FULL, "quarantine", found, advice, bad="WARN")]
 
 
 def _ports(state: State) -> list[Check]:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -20,6 +21,7 @@ Level = Literal["patients", "studies", "series", "instances"]
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}\Z")
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.3
+_PIECE: Final = 1 << 20
 _FAILED_SOP_SEQUENCE: Final = "00081198"
 _REFERENCED_SOP_SEQUENCE: Final = "00081199"
 _FAILURE_REASON: Final = "00081197"
@@ -143,6 +145,28 @@ class Orthanc:
         )
         _require_stored(answer, len(files))
         return len(files)
+
+    def store(self, file: Path) -> bool:
+        """Store one DICOM file; whether it is new, for another may have its UID already.
+
+        Raises
+        ------
+        InputError
+            `orthanc_refused` when Orthanc takes it for no DICOM.
+        """
+
+        def body() -> Iterator[bytes]:
+            with file.open("rb") as stream:
+                while piece := stream.read(_PIECE):
+                    yield piece
+
+        headers = {
+            "Content-Type": "application/dicom",
+            "Content-Length": str(file.stat().st_size),
+        }
+        # Sent once: after a broken connection a second try would find the first one's instance.
+        answer = self._send("POST", "/instances", headers=headers, body=body, again=False)
+        return _object(_json(answer)).get("Status") == "Success"
 
     def find(self, level: Level, query: Mapping[str, str]) -> list[str]:
         """Orthanc ids of what matches `query`, DICOM keywords to values."""

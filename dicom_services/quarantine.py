@@ -225,12 +225,16 @@ class Quarantine:
     def records(self) -> tuple[list[Record], int]:
         """What can be read, by time, and how many records or bodies without one cannot."""
         found: list[Record] = []
-        names = self._names()
-        ids = {Path(name).stem for name in names if name.endswith((".json", ".dcm"))}
-        for one in sorted(ids):
+        ids = self.ids()
+        for one in ids:
             with contextlib.suppress(LookupError):
                 found.append(self.record(one))
         return found, len(ids) - len(found)
+
+    def ids(self) -> list[str]:
+        """Of every record or body, readable or not, by time."""
+        names = self._names()
+        return sorted({Path(name).stem for name in names if name.endswith((".json", ".dcm"))})
 
     def record(self, name: str) -> Record:
         """The record of one id.
@@ -376,7 +380,7 @@ class Quarantine:
         )
         age = time.monotonic() - self._counted_at
         if noted is None or age == float("inf") or (full and age > _RECOUNT_S):
-            noted = self._count()
+            noted = self._count(clear=True)
             self._counted_at = time.monotonic()
         return noted
 
@@ -389,7 +393,7 @@ class Quarantine:
         sound = all(type(number) is int and number >= 0 for number in asdict(usage).values())
         return usage if sound else None
 
-    def _count(self) -> Usage:
+    def _count(self, *, clear: bool = False) -> Usage:
         size, ids = 0, set()
         now = time.time()
         for name in self._names():
@@ -400,8 +404,9 @@ class Quarantine:
                 continue
             if name.endswith(_PART) and now - found.st_mtime > _STALE_PART_S:
                 # Of a writer that was killed.
-                with contextlib.suppress(OSError):
-                    place.unlink()
+                if clear:
+                    with contextlib.suppress(OSError):
+                        place.unlink()
                 continue
             ids.add(name.split(".")[0])
             size += 0 if ".json" in name else found.st_size

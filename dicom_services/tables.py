@@ -11,6 +11,7 @@ from typing import Any
 from dicom_services.data_folder import DataFolder
 from dicom_services.modalities import Modality
 from dicom_services.orthanc_config import ADMIN
+from dicom_services.quarantine import Record, Usage
 from dicom_services.stack import StackStatus
 
 Row = Sequence[object]
@@ -75,9 +76,44 @@ def state_rows(told: StackStatus) -> list[Row]:
     return rows
 
 
-def status_document(folder: DataFolder, told: StackStatus) -> dict[str, Any]:
+def quarantine_rows(records: Sequence[Record]) -> list[Row]:
+    """One row a refused file."""
+    return [
+        (
+            one.id,
+            one.when[:19].replace("T", " "),
+            one.reason,
+            one.sender or "-",
+            one.source,
+            size(one.bytes) if one.kept else f"{size(one.bytes)}, not kept",
+            one.times,
+        )
+        for one in records
+    ]
+
+
+def usage_rows(usage: Usage) -> list[Row]:
+    """What is in quarantine; no row where nothing is."""
+    count = usage.records + usage.beyond
+    return [("quarantine", f"{count} refused, {size(usage.bytes)}")] if count else []
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit, least in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} B"
+
+
+def status_document(folder: DataFolder, told: StackStatus, usage: Usage) -> dict[str, Any]:
     """`radloop status --json`."""
-    return {"version": 1, "data": str(folder.home), **asdict(told)}
+    return {
+        "version": 1,
+        "data": str(folder.home),
+        **asdict(told),
+        "quarantine": asdict(usage),
+    }
 
 
 def modality_rows(known: Sequence[Modality], *, dicom_listen: bool) -> list[Row]:

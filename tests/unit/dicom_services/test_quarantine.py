@@ -273,6 +273,7 @@ def test_parts_of_a_writer_that_was_killed_are_cleared(quarantine):
     part.write_bytes(bytes(100))
     os.utime(part, (0, 0))
     assert quarantine.usage().bytes == len(b"refused")
+    keep(Quarantine(quarantine.folder, ROOM, MANY), b"another")
     assert not part.exists()
 
 
