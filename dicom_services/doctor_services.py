@@ -110,19 +110,25 @@ def _redis(folder: DataFolder, settings: Settings, state: State) -> list[Check]:
 
 
 def _reach(folder: DataFolder, state: State) -> list[Check]:
-    """Orthanc binds every address of the machine; what stands between it and the network."""
+    """What of the stack the network can see, and what it gets to hear there."""
     modalities = read_modalities(folder.modalities_json)
     senders = active(modalities, dicom_listen=state.dicom_listen)
     names = ", ".join(f"{one.aet} at {one.address}" for one in senders) or "nobody"
-    port = state.dicom_port
-    http = f"port {state.http_port} is bound to every address; Orthanc answers this machine alone"
-    close = f"to close it to others: sudo iptables -I INPUT ! -i lo -p tcp --dport {port} -j DROP"
+    inner = (state.http_port, state.orthanc_dicom_port)
+    ports = " and ".join(str(port) for port in inner)
+    orthanc = f"ports {ports} are bound to every address; Orthanc answers this machine alone"
+    listed = ",".join(str(port) for port in inner)
+    close = "to close them to others: sudo iptables -I INPUT ! -i lo -p tcp -m multiport "
+    close += f"--dports {listed} -j DROP"
+    dicom = Check("OK", "DICOM reach", f"port {state.dicom_port}, this machine only: {names}")
     if state.dicom_listen:
-        close = "AE titles are no secret: let a firewall admit those addresses alone"
+        found = f"port {state.dicom_port} takes connections; may send: {names}"
+        advice = "AE titles are no secret: let a firewall admit those addresses alone"
+        dicom = Check("WARN", "DICOM reach", found, advice)
     silent = [one.aet for one in modalities if one not in senders]
     checks = [
-        Check("OK", "HTTP reach", http),
-        Check("WARN", "DICOM reach", f"port {port} takes connections; may send: {names}", close),
+        Check("WARN", "Orthanc's reach", orthanc, close),
+        dicom,
     ]
     if silent:
         found = f"registered on other machines, refused now: {', '.join(silent)}"

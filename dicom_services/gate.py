@@ -29,9 +29,10 @@ REASONS: Final = {
     "undefined_length": "an element that must have a length has none",
     "sequence": "a sequence holds something that is no item",
     "depth": "sequences are nested deeper than any standard object needs",
-    "elements": "it has more elements than any standard object needs",
+    "elements": "it has more elements, or more in one place, than any standard object needs",
+    "values": "it has more values than any standard object needs",
     "duplicate": "a data set names the same attribute twice",
-    "value_length": "a text is longer than any standard object needs",
+    "value_length": "its texts are longer than any standard object needs",
     "encapsulation": "its compressed pixel data are not a sequence of fragments",
     "frame_size": "a compressed frame is larger than the header says",
     "pixel_length": "it has fewer pixel data than rows, columns and frames say",
@@ -52,8 +53,14 @@ MAX_ELEMENTS: Final = 500_000
 """Of the whole file; functional groups of ten thousand frames have half of that."""
 MAX_ELEMENTS_OF_ONE: Final = 10_000
 """Of one data set or item; the whole of PS3.6 has six thousand."""
-MAX_TEXT_BYTES: Final = 16 << 20
-"""Of one unlimited text, or of one value whose representation the file does not tell."""
+MAX_STEPS: Final = 800_000_000
+"""What readers that keep elements in linked lists do: for each the number of those before it, and
+more where tags do not ascend or lie deep. Forty thousand items in one sequence, fourteen thousand
+frames with forty elements each; Debian's Orthanc needs three seconds for it."""
+MAX_TEXT_BYTES: Final = 32 << 20
+"""Of all texts beyond a kilobyte, and values whose representation the file does not tell."""
+MAX_VALUES: Final = 2_000_000
+"""Of all elements with more than a kilobyte; as JSON a value needs two hundred bytes of memory."""
 MAX_INFLATED_BYTES: Final = 128 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
 """A mammogram has 60 MB."""
@@ -89,7 +96,11 @@ _WANTED: Final = frozenset(
 # PS3.5 7.1.2: representations with a 16-bit length, and those with two reserved bytes and 32 bits.
 _SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_TEXTS: Final = frozenset((b"UC", b"UR", b"UT"))
+_TEXTS: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_NUMBER_BYTES: Final = {b"US": 2, b"SS": 2, b"FL": 4, b"UL": 4, b"SL": 4, b"AT": 4, b"FD": 8}
+_LONG_VALUE: Final = 1024
+_STEPS_OF_A_LEVEL: Final = 200
+_STEPS_OF_DISORDER: Final = 2
 # Groups whose values may be as long as the file: pixels, overlays, curves, waveforms, documents,
 # spectra, surfaces, point clouds.
 _BULK: Final = frozenset((0x0042, 0x0066, 0x5400, 0x5600, 0x7FE0))
@@ -138,10 +149,12 @@ class _Found:
         "fragments",
         "pixel_bytes",
         "pixel_offset",
+        "unfinished",
         "values",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, unfinished: bool = False) -> None:
+        self.unfinished = unfinished
         self.values: dict[int, bytes] = {}
         self.pixel_offset = -1
         self.pixel_bytes = 0
@@ -195,6 +208,37 @@ def refusal_of_dataset(
     except _RefusedError as error:
         return error.refusal
     return None
+
+
+def sound_until(data: Bytes, transfer_syntax: str) -> int:
+    """How far a data set may be passed on while it is still arriving.
+
+    Parameters
+    ----------
+    data : bytes-like
+        What has come so far, from the first element.
+    transfer_syntax : str
+        UID.
+
+    Returns
+    -------
+    int
+        Where its native pixel data will end: everything before them is sound, and their length is
+        right. 0 while that cannot be told; -1 when it will not be told before the end.
+    """
+    if transfer_syntax in _DEFLATED or not _SYNTAX.match(transfer_syntax):
+        return -1
+    found = _Found(unfinished=True)
+    try:
+        order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
+        _walk(data, 0, order, transfer_syntax == _IMPLICIT, found)
+        _check_uids(found)
+        _check_pixels(data, found, transfer_syntax)
+    except _RefusedError as error:
+        return 0 if error.refusal.reason in ("truncated", "length", "uid_missing") else -1
+    if found.encapsulated:
+        return -1
+    return found.pixel_offset + found.pixel_bytes if found.pixel_offset > 0 else 0
 
 
 def refusal_of_query(data: Bytes, transfer_syntax: str) -> Refusal | None:
@@ -280,10 +324,12 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
     implicit_header = struct.Struct(order + "HHI").unpack_from
     long_length = struct.Struct(order + "I").unpack_from
     short, long, wanted, foreign = _SHORT, _LONG, _WANTED, _FOREIGN
-    stack: list[tuple[bool, int, bool, bool, set[int]]] = []
+    stack: list[tuple[bool, int, bool, bool, set[int], int]] = []
     in_items, is_open, limit, position = False, False, len(data), start
     seen: set[int] = set()
-    left = MAX_ELEMENTS
+    left, steps, texts, values = MAX_ELEMENTS, MAX_STEPS, MAX_TEXT_BYTES, MAX_VALUES
+    # The last tag of a data set, or how many items a sequence has had.
+    last = 0
     if implicit and bytes(data[start + 4 : start + 6]).isalpha():
         # Some readers would believe these letters rather than the transfer syntax.
         raise _RefusedError("vr", start)
@@ -291,28 +337,31 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
         if position == limit and not is_open:
             if not stack:
                 return
-            in_items, limit, is_open, implicit, seen = stack.pop()
+            in_items, limit, is_open, implicit, seen, last = stack.pop()
             continue
         if position + 8 > limit:
             if not stack and _is_padding(data, position):
                 return
             raise _RefusedError("truncated", position)
         left -= 1
-        if left < 0:
+        steps -= len(stack) * _STEPS_OF_A_LEVEL
+        if left < 0 or steps < 0:
             raise _RefusedError("elements", position)
         if in_items:
             group, element, length = implicit_header(data, position)
             if group == 0xFFFE and element == 0xE000:
                 position += 8
-                stack.append((True, limit, is_open, implicit, seen))
-                in_items, is_open, seen = False, length == _UNDEFINED, set()
+                last += 1
+                steps -= last
+                stack.append((True, limit, is_open, implicit, seen, last))
+                in_items, is_open, seen, last = False, length == _UNDEFINED, set(), 0
                 if not is_open:
                     if position + length > limit:
                         raise _RefusedError("length", position - 8)
                     limit = position + length
             elif group == 0xFFFE and element == 0xE0DD and is_open and not length:
                 position += 8
-                in_items, limit, is_open, implicit, seen = stack.pop()
+                in_items, limit, is_open, implicit, seen, last = stack.pop()
             else:
                 raise _RefusedError("sequence", position)
             continue
@@ -337,7 +386,7 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
         if group == 0xFFFE:
             if element == 0xE00D and is_open and stack and not length:
                 position += 8
-                in_items, limit, is_open, implicit, seen = stack.pop()
+                in_items, limit, is_open, implicit, seen, last = stack.pop()
                 continue
             raise _RefusedError("sequence", position)
         if group in foreign:
@@ -348,8 +397,13 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
         if tag in seen:
             raise _RefusedError("duplicate", position)
         seen.add(tag)
-        if len(seen) > MAX_ELEMENTS_OF_ONE:
+        count = len(seen)
+        if count > MAX_ELEMENTS_OF_ONE:
             raise _RefusedError("elements", position)
+        steps -= count
+        if tag < last:
+            steps -= count * _STEPS_OF_DISORDER
+        last = tag
         if length == _UNDEFINED:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 fragments = _fragments(data, body, limit, implicit_header)
@@ -366,12 +420,28 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                 raise _RefusedError("undefined_length", position)
         else:
             if body + length > limit:
+                if (
+                    found.unfinished
+                    and tag == _PIXEL_DATA
+                    and not stack
+                    and limit - body >= 8
+                    and (
+                        vr in (b"OB", b"OW")
+                        or (not vr and not _is_items(data, body, length, group))
+                    )
+                ):
+                    found.pixel_offset, found.pixel_bytes = body, length
+                    return
                 raise _RefusedError("length", position)
             if vr != b"SQ" and (vr or not length or not _is_items(data, body, length, group)):
-                if length > MAX_TEXT_BYTES and (
-                    vr in _TEXTS or (vr in (b"", b"UN") and not _is_bulk(group))
-                ):
-                    raise _RefusedError("value_length", position)
+                if length > _LONG_VALUE:
+                    is_text = vr in _TEXTS or (vr in (b"", b"UN") and not _is_bulk(group))
+                    texts -= length if is_text else 0
+                    if texts < 0:
+                        raise _RefusedError("value_length", position)
+                    values -= _count_values(data, body, length, vr, is_text=is_text)
+                    if values < 0:
+                        raise _RefusedError("values", position)
                 if not stack:
                     if tag in wanted:
                         found.values[tag] = bytes(data[body : body + min(length, 256)])
@@ -381,8 +451,9 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                 continue
         if len(stack) >= 2 * MAX_DEPTH:
             raise _RefusedError("depth", position)
-        stack.append((False, limit, is_open, implicit, seen))
-        in_items, is_open, implicit = True, length == _UNDEFINED, implicit or vr == b"UN"
+        stack.append((False, limit, is_open, implicit, seen, last))
+        in_items, is_open, last = True, length == _UNDEFINED, 0
+        implicit = implicit or vr == b"UN"
         if not is_open:
             limit = body + length
         position = body
@@ -435,6 +506,20 @@ def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:
     if head in _DELIMITERS or (head == _ITEM and length < 8):
         raise _RefusedError("sequence", body)
     return head == _ITEM
+
+
+def _count_values(data: Bytes, body: int, length: int, vr: bytes, *, is_text: bool) -> int:
+    """How many values a long element has, at most; not those of bulk data."""
+    if vr in _NUMBER_BYTES:
+        return length // _NUMBER_BYTES[vr]
+    if not is_text:
+        return 0
+    value = bytes(data[body : body + length])
+    separators = value.count(b"\\")
+    # Of an unknown kind: numbers, unless it is written in the characters of decimal strings.
+    if vr in (b"", b"UN") and value.translate(None, b"0123456789+-.eE\\ "):
+        return max(separators, length // 2)
+    return separators
 
 
 def _is_bulk(group: int) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 from dicom_services.front import dimse, pdu
 from dicom_services.front.backend import Backend, BackendError, BackendRejectedError
-from dicom_services.front.body import Body, BodyTooLargeError
+from dicom_services.front.body import IN_MEMORY_BYTES, Body, BodyTooLargeError
 from dicom_services.front.config import FrontConfig
 from dicom_services.front.judgement import Judgement, Verdict
 from dicom_services.front.slots import Slots
@@ -35,6 +35,12 @@ _SPARE_BACKEND_S: Final = 1.0
 _MOST_TRIES: Final = 2
 _RECEIVE_BYTES: Final = 256 << 10
 _LONGEST_QUERY: Final = 4 << 20
+_MOST_BUFFERS: Final = 256
+_LONGEST_HEADER: Final = 1 << 20
+_EARLY_BYTES: Final = 64 << 10
+_HELD_BACK: Final = 2
+
+Bytes = bytes | bytearray | memoryview
 
 
 @dataclass(slots=True)
@@ -46,6 +52,7 @@ class Message:
     command_set: bytes
     body: Body | None
     tries: int = 0
+    sent: int = 0
 
 
 class Association:
@@ -79,6 +86,9 @@ class Association:
         self._context = 0
         self._body: Body | None = None
         self._began_s = 0.0
+        # How far it may be passed on before it is whole, and how far it has been.
+        self._sound_until = 0
+        self._sent = 0
         # What Orthanc has not answered yet, by message id; its answer's command set so far.
         self._unanswered: dict[int, Message] = {}
         self._answer = bytearray()
@@ -202,6 +212,7 @@ class Association:
             self._slots.are_scarce
             and backend.is_open
             and not self._unanswered
+            and not self._command_set
             and now_s - backend.idle_since_s >= _SPARE_BACKEND_S
         ):
             backend.release()
@@ -221,7 +232,7 @@ class Association:
                 piece = data[: self._fragment_left]
                 data = data[len(piece) :]
                 self._fragment_left -= len(piece)
-                self._fragment(piece)
+                self._fragment(piece, backend)
                 if not self._fragment_left:
                     self._fragment_ends(backend)
                 continue
@@ -268,7 +279,7 @@ class Association:
         if not self._fragment_left:
             self._fragment_ends(backend)
 
-    def _fragment(self, piece: memoryview) -> None:
+    def _fragment(self, piece: memoryview, backend: Backend) -> None:
         if self._command is None:
             self._command_set += piece
             if len(self._command_set) > dimse.LONGEST_COMMAND:
@@ -281,6 +292,35 @@ class Association:
                 # The scratch folder is full: the rest is passed over, and the sender told so.
                 self._body.close()
                 self._body = None
+                return
+            self._pass_early(self._command, self._body, backend)
+
+    def _pass_early(self, command: dimse.Command, body: Body, backend: Backend) -> None:
+        """Pass on what is sound of an instance that is still arriving; the rest is held back.
+
+        Only native pixel data go early: what stands before them has been judged, and inside them
+        there is nothing to parse. Their last bytes wait for the judgement of the whole.
+        """
+        if self._sound_until < 0 or not backend.is_open or self._unanswered:
+            return
+        if not self._sound_until:
+            self._sound_until = self._early_end(command, body, backend)
+        end = min(body.length, self._sound_until) - _HELD_BACK
+        if self._sound_until > 0 and end - self._sent >= _EARLY_BYTES:
+            try:
+                self._send_part(self._command_set, body, end, backend, last=False)
+            except OSError:
+                # It is sent anew when it is whole.
+                backend.lost()
+                self._sound_until = -1
+
+    def _early_end(self, command: dimse.Command, body: Body, backend: Backend) -> int:
+        if command.field != dimse.C_STORE_RQ:
+            return -1
+        end = self._judgement.sound_until(command, body, backend.accepted[self._context])
+        if not end and body.length > _LONGEST_HEADER:
+            return -1
+        return end if end <= IN_MEMORY_BYTES else -1
 
     def _fragment_ends(self, backend: Backend) -> None:
         _, flags = self._fragment_of
@@ -295,6 +335,7 @@ class Association:
                 return
         command = self._command
         message = Message(self._context, command, bytes(self._command_set), self._body)
+        message.sent, self._sent, self._sound_until = self._sent, 0, 0
         no_room = command.has_data and self._body is None
         self._command, self._body = None, None
         self._command_set.clear()
@@ -309,6 +350,9 @@ class Association:
                 raise pdu.ProtocolError("command")
             verdict = self._judge(message, backend, no_room=no_room)
             if verdict is not None:
+                if message.sent:
+                    # Orthanc has the beginning; it drops what does not end.
+                    backend.lost()
                 self._refuse(message, verdict)
                 return
         elif message.body is not None:
@@ -354,18 +398,39 @@ class Association:
 
     def _send(self, message: Message, backend: Backend) -> None:
         message.tries += 1
-        head = pdu.data_header(message.context, len(message.command_set), command=True, last=True)
-        buffers: list[bytes | memoryview] = [head, message.command_set]
         if message.body is None:
-            backend.send(buffers)
-            return
-        for piece, last in message.body.pieces(backend.longest - 6):
-            buffers += (
-                pdu.data_header(message.context, len(piece), command=False, last=last),
-                piece,
+            head = pdu.data_header(
+                message.context, len(message.command_set), command=True, last=True
             )
-            backend.send(buffers)
-            buffers = []
+            backend.send([head, message.command_set])
+            return
+        self._context, self._sent = message.context, message.sent
+        self._send_part(message.command_set, message.body, message.body.length, backend, last=True)
+        self._sent = 0
+
+    def _send_part(
+        self, command_set: Bytes, body: Body, end: int, backend: Backend, *, last: bool
+    ) -> None:
+        """Send a data set from where it was sent to, up to `end`; its command set first."""
+        waiting: list[Bytes] = []
+        context = self._context
+        if not self._sent:
+            head = pdu.data_header(context, len(command_set), command=True, last=True)
+            waiting = [head, bytes(command_set)]
+        most = backend.longest - pdu.HEADER_BYTES
+        with memoryview(body.data()) as data:
+            # As much at once as the socket takes; a large object still goes out in turns.
+            for start in range(self._sent, max(end, 1), most):
+                stop = min(start + most, end)
+                is_last = last and stop == end
+                waiting += (
+                    pdu.data_header(context, stop - start, command=False, last=is_last),
+                    data[start:stop],
+                )
+                if stop == end or len(waiting) >= _MOST_BUFFERS:
+                    backend.send(waiting)
+                    waiting = []
+        self._sent = end
 
     # --- from Orthanc ------------------------------------------------------------------------
 
@@ -405,6 +470,11 @@ class Association:
         """Orthanc has left: come again with what it has not answered, if that can be repeated."""
         backend.lost()
         self._answer.clear()
+        self._sent = 0
+        if self._sound_until:
+            self._sound_until = -1
+        for message in self._unanswered.values():
+            message.sent = 0
         if not self._unanswered:
             return
         repeatable = (dimse.C_STORE_RQ, dimse.C_ECHO_RQ)

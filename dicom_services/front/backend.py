@@ -111,18 +111,21 @@ class Backend:
         self.idle_since_s = time.monotonic()
         return answer
 
-    def send(self, buffers: Iterable[bytes | memoryview]) -> None:
+    def send(self, buffers: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send buffers one after the other; OSError where the association is lost."""
         if self._socket is None:
             raise OSError
         self.idle_since_s = time.monotonic()
         waiting = [memoryview(one) for one in buffers]
-        while waiting:
-            sent = self._socket.sendmsg(waiting)
-            while waiting and sent >= len(waiting[0]):
-                sent -= len(waiting.pop(0))
+        first = 0
+        while first < len(waiting):
+            sent = self._socket.sendmsg(waiting[first:])
+            while first < len(waiting) and sent >= len(waiting[first]):
+                sent -= len(waiting[first])
+                waiting[first].release()
+                first += 1
             if sent:
-                waiting[0] = waiting[0][sent:]
+                waiting[first] = waiting[first][sent:]
 
     def receive(self) -> list[bytes]:
         """Whole PDUs that came; OSError where the association is lost."""

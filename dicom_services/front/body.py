@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -56,15 +55,6 @@ class Body:
             self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map
-
-    def pieces(self, length: int) -> Iterator[tuple[memoryview, bool]]:
-        """Pieces of at most `length` bytes, and whether each is the last."""
-        with memoryview(self.data()) as view:
-            if not len(view):
-                yield view, True
-            for start in range(0, len(view), length):
-                with view[start : start + length] as piece:
-                    yield piece, start + length >= len(view)
 
     def close(self) -> None:
         """Give the memory and the file back."""

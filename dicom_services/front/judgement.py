@@ -56,6 +56,12 @@ class Judgement:
             return self._keep(command, body, transfer_syntax, sender, refusal)
         return None if self._room() else self.no_room()
 
+    def sound_until(self, command: dimse.Command, body: Body, transfer_syntax: str) -> int:
+        """How far an instance may be passed on before it is whole, as `gate.sound_until`."""
+        if not self._room() or self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
+            return -1
+        return gate.sound_until(body.data(), transfer_syntax)
+
     def of_query(self, body: Body, transfer_syntax: str) -> str:
         """Why an identifier may not be parsed; "" if it may."""
         refusal = gate.refusal_of_query(body.data(), transfer_syntax)

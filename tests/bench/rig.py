@@ -101,8 +101,13 @@ def wait_for_port(port: int, limit_s: float = 20.0) -> None:
     raise SystemExit(f"nothing listens on {port}")
 
 
-def store(folders: Sequence[Path], port: int, calling: str, called: str) -> float:
-    """Send each folder over an association of its own, at the same time; seconds in all."""
+def store(
+    folders: Sequence[Path], port: int, calling: str, called: str, *, delay: bool = False
+) -> float:
+    """Send each folder over an association of its own, at the same time; seconds in all.
+
+    With `delay` the sender leaves Nagle's algorithm on, as many modalities do.
+    """
     began = time.monotonic()
     senders = [
         subprocess.Popen(
@@ -118,7 +123,7 @@ def store(folders: Sequence[Path], port: int, calling: str, called: str) -> floa
                 "+sd",
                 str(f),
             ],
-            env={**os.environ, "TCP_NODELAY": "1"},
+            env={**os.environ, **({} if delay else {"TCP_NODELAY": "1"})},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
