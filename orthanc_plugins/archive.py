@@ -71,6 +71,55 @@ def study_series(study_id: str) -> list[str]:
     return list(answer["Series"]) if isinstance(answer, dict) else []
 
 
+def instance(instance_id: str) -> dict[str, Any] | None:
+    """Orthanc's own description of an instance, from its index; its file is not read."""
+    answer = get(f"/instances/{instance_id}")
+    return answer if isinstance(answer, dict) else None
+
+
+def instances(since: int, limit: int) -> list[dict[str, Any]]:
+    """A page of descriptions of all instances, in an order that does not change."""
+    return list(get(f"/instances?expand&since={since}&limit={limit}") or [])
+
+
+def origin(instance_id: str) -> str:
+    """How an instance came: "DicomProtocol", "RestApi", "Plugins", ...; "" where it is gone."""
+    answer = get(f"/instances/{instance_id}/metadata?expand")
+    return str(answer.get("Origin", "Unknown")) if isinstance(answer, dict) else ""
+
+
+def delete_instance(instance_id: str) -> None:
+    """Delete an instance from the archive; nothing parses it. One that is gone is no error."""
+    try:
+        orthanc.RestApiDelete(f"/instances/{instance_id}")
+    except orthanc.OrthancException as error:
+        if not error.args or error.args[0] not in _ABSENT:
+            raise
+
+
+def quarantined(study_id: str) -> dict[str, list[str]]:
+    """Ids of the instances of a study that were taken into quarantine, by series.
+
+    It is kept with the study, because the last instance of a series takes the series with it.
+    """
+    answer = get(f"/studies/{study_id}/metadata?expand")
+    try:
+        told = json.loads(answer[METADATA])
+        return {str(one): [str(name) for name in told[one]] for one in told}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def note_quarantined(study_id: str, taken: dict[str, list[str]]) -> None:
+    """Keep what `quarantined` tells."""
+    text = json.dumps(taken, separators=(",", ":"))
+    try:
+        orthanc.RestApiPut(f"/studies/{study_id}/metadata/{METADATA}", text.encode("ascii"))
+    except orthanc.OrthancException as error:
+        if not error.args or error.args[0] not in _ABSENT:
+            raise
+
+
 def metadata(series_id: str) -> dict[str, str]:
     """All metadata of a series, by name."""
     answer = get(f"/series/{series_id}/metadata?expand")

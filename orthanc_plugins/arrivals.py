@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from orthanc_plugins import archive
 
 REMEMBERED: Final = 100_000
+
+
+class Page(NamedTuple):
+    """A page of the change log: series with new instances and their first change, and so on.
+
+    `instances` are the new ones by Orthanc id, `last` is the page's last change, `done` says that
+    it was the last page.
+    """
+
+    series: dict[str, int]
+    instances: list[str]
+    last: int
+    done: bool
 
 
 class Arrivals:
@@ -34,20 +47,22 @@ class Arrivals:
         """The last change below which nothing is left to do, as it is saved."""
         return self._saved
 
-    def next(self) -> tuple[dict[str, int], int, bool]:
-        """Series with new instances and their first change; last change of the page; the end?
+    def next(self) -> Page:
+        """The next page; nothing of its instances was read.
 
         The position moves only with `done_with`, so a page that could not be worked off is read
         again.
         """
-        page, last, done = archive.changes(self.position)
-        touched: dict[str, int] = {}
-        for change in page:
+        changes, last, done = archive.changes(self.position)
+        page = Page({}, [], last, done)
+        for change in changes:
             if change["ChangeType"] == "NewInstance":
-                series = self._series_of(str(change["ID"]))
+                instance = str(change["ID"])
+                series = self._series_of(instance)
                 if series:
-                    touched.setdefault(series, int(change["Seq"]))
-        return touched, last, done
+                    page.series.setdefault(series, int(change["Seq"]))
+                    page.instances.append(instance)
+        return page
 
     def done_with(self, last: int) -> None:
         """The page up to `last` was worked off."""

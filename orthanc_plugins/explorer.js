@@ -82,6 +82,10 @@
   function draw(box, view) {
     box.body.empty();
     var header = $('<div>').append($('<b>').text('radloop ')).append(badge(view.state, view.code));
+    if (view.quarantined) {
+      header.append($('<span>').css({ color: '#c62828', 'margin-left': '10px' }).text(
+        view.quarantined + ' in quarantine (radloop quarantine list)'));
+    }
     box.body.append(header);
     var series = view.series instanceof Array ? view.series : [view];
     var images = $.grep(series, function (one) { return one.excluded_by !== 'result'; });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -27,6 +28,11 @@ def _log(text: str) -> None:
 def _start(settings: dict[str, Any]) -> Router:
     started_at = time.strftime("%Y%m%dT%H%M%S", time.localtime())
     router = Router(settings, _log, started_at)
+    try:
+        # Now, because Orthanc opens its ports only after this.
+        router.first_aid()
+    except BaseException as error:  # noqa: BLE001 - nothing may cross into Orthanc
+        _log(f"radloop: first aid {type(error).__name__}")
 
     def when_ready() -> None:
         # The database may not be asked before Orthanc is up, and an event for that would cost
@@ -87,6 +93,7 @@ def _register(router: Router) -> None:
     _route("/radloop/status", "GET", lambda _groups, _get: (200, router.status_view()))
     _route("/radloop/jobs", "GET", jobs)
     _route("/radloop/reconcile", "POST", lambda *_: (200, {"repaired": router.reconcile()}))
+    _route("/radloop/sweep", "POST", lambda *_: (200, router.sweep()))
     _route(f"/radloop/studies/({SERIES})", "GET", lambda g, _: found(router.study_view(g[0])))
     _route(f"/radloop/series/({SERIES})", "GET", lambda g, _: found(router.series_view(g[0])))
     _route(f"/radloop/series/({SERIES})/run/([a-z0-9_-]+)", "POST", run)
@@ -100,6 +107,8 @@ def _register(router: Router) -> None:
 
 
 def _main() -> None:
+    # A core of a crashed Orthanc would hold images and names, and delay the next start.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path = os.environ["RADLOOP_PLUGIN_CONFIG"]
     settings = {**json.loads(Path(path).read_text("utf-8")), "settings_file": path}
     if settings.get("version") != 1:

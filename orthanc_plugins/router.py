@@ -17,7 +17,9 @@ from orthanc_plugins import archive, assignment, ledger, routing, views
 from orthanc_plugins.arrivals import Arrivals
 from orthanc_plugins.completeness import Completeness, expected_instances
 from orthanc_plugins.job_index import JobIndex
+from orthanc_plugins.poison import Poison
 from orthanc_plugins.queueing import JobQueue
+from orthanc_plugins.sweep import Sweep
 
 POLL_BUSY_S: Final = 0.05
 POLL_IDLE_S: Final = 0.2
@@ -47,6 +49,12 @@ class Router:
         self._pending: OrderedDict[str, str] = OrderedDict()
         self._wake = threading.Event()
         self._queue_answers = True
+        self._poison = Poison(settings, log)
+        self._sweep = Sweep(self._poison, Path(settings["run"]) / "sweep.json", self._removed, log)
+
+    def first_aid(self) -> None:
+        """After a crash: what Orthanc must not read again is taken away before it can."""
+        self._poison.first_aid()
 
     def start(self) -> None:
         """Start both threads; daemons, because Orthanc would wait for others for ever."""
@@ -61,6 +69,8 @@ class Router:
             moved = False
             try:
                 if not started:
+                    self._poison.finish(self._removed)
+                    self._sweep.begin()
                     self._arrivals.begin()
                     self._log(f"radloop: following changes from {self._arrivals.position}")
                     started = True
@@ -77,13 +87,14 @@ class Router:
         """Work off the change log; whether anything came."""
         moved, done = False, False
         while not done:
-            touched, last, done = self._arrivals.next()
+            page = self._arrivals.next()
+            self._poison.screen(page.instances, self._removed)
             now_s = time.monotonic()
             with self._lock:
-                for series, first_change in touched.items():
+                for series, first_change in page.series.items():
                     self._arrived(series, first_change, now_s)
-                self._arrivals.done_with(last)
-            moved = moved or bool(touched)
+                self._arrivals.done_with(page.last)
+            moved, done = moved or bool(page.series), page.done
         with self._lock:
             self._arrivals.save(self._arriving.oldest_change())
         return moved
@@ -94,7 +105,7 @@ class Router:
             return
         study = str(described["ParentStudy"])
         try:
-            facts = self._facts.get(series) or archive.facts(described["Instances"][0])
+            facts = self._facts.get(series) or self._poison.facts(described["Instances"][0])
             is_result, expected = routing.is_result(facts), expected_instances(facts)
         except orthanc.OrthancException:
             raise
@@ -114,6 +125,24 @@ class Router:
             change=change,
             now_s=now_s,
         )
+
+    def _removed(self, study: str, series: str) -> None:
+        """An instance of the series is gone: what was decided on it is decided on anew."""
+        with self._lock:
+            described = archive.series(series)
+            record = self._record(series)
+            if described is None or record is None:
+                return
+            if any(job["current"] for job in record["jobs"].values()):
+                self._arriving.arrived(
+                    study,
+                    series,
+                    count=len(described["Instances"]),
+                    expected=None,
+                    source=archive.metadata(series).get("RemoteAET", ""),
+                    change=self._arrivals.position,
+                    now_s=time.monotonic(),
+                )
 
     def _record_result(self, study: str, series: str, instances: list[str]) -> None:
         record = self._record(series) or ledger.new_record(study, "", 0)
@@ -169,7 +198,7 @@ class Router:
             if record is not None and record["error"]:
                 continue
             instances[series] = described["Instances"]
-            known = self._facts.get(series) or archive.facts(described["Instances"][0])
+            known = self._facts.get(series) or self._poison.facts(described["Instances"][0])
             facts[series] = {
                 **known,
                 "InstanceCount": len(described["Instances"]),
@@ -357,11 +386,17 @@ class Router:
                     self._record_result(
                         str(described["ParentStudy"]), str(result["series"]), described["Instances"]
                     )
-            if self._move(series, job_id, state, more) and more.get("results"):
+            moved = self._move(series, job_id, state, more)
+            if moved and more.get("results"):
                 self._mark_superseded(series, job_id)
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
-            return str(job["state"]) if job else ""
+            if record is None or job is None:
+                return ""
+            if moved and state == "superseded" and not job["superseded_by"]:
+                # Not by a newer job, so by an instance that was taken away or deleted.
+                self._removed(str(record["study"]), series)
+            return str(job["state"])
 
     def _mark_superseded(self, series: str, job_id: str) -> None:
         """Mark the results that a stored job took the place of, in the archive itself."""
@@ -407,7 +442,12 @@ class Router:
                 record is None and self._arrivals.is_behind()
             )
             return views.series_view(
-                series, study, len(described["Instances"]), record, arriving=arriving
+                series,
+                study,
+                len(described["Instances"]),
+                record,
+                arriving=arriving,
+                quarantined=len(archive.quarantined(study).get(series, ())),
             )
 
     def study_view(self, study: str) -> dict[str, Any] | None:
@@ -417,7 +457,9 @@ class Router:
             series = [view for view in found if view is not None]
             if not series:
                 return None
-            return views.study_view(study, series, arriving=study in self._arriving.studies)
+            quarantined = sum(len(names) for names in archive.quarantined(study).values())
+            arriving = study in self._arriving.studies
+            return views.study_view(study, series, arriving=arriving, quarantined=quarantined)
 
     def jobs_view(self, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, of one state if it is named."""
@@ -446,7 +488,15 @@ class Router:
                 "known_jobs": len(self._index),
                 "queue_answers": self._queue_answers,
                 "rules": [rule.name for rule in self._rules.rules],
+                "last_crash": self._poison.fault,
+                "quarantined": self._poison.taken,
+                "sweep": self._sweep.view(),
             }
+
+    def sweep(self) -> dict[str, Any]:
+        """Have everything that is stored judged; how that stands."""
+        self._sweep.ask()
+        return self._sweep.view()
 
 
 def _quiet(settings: Mapping[str, Any]) -> dict[str, float]:

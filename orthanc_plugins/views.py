@@ -8,9 +8,15 @@ from orthanc_plugins import ledger
 
 
 def series_view(
-    series: str, study: str, instances: int, record: ledger.Record | None, *, arriving: bool
+    series: str,
+    study: str,
+    instances: int,
+    record: ledger.Record | None,
+    *,
+    arriving: bool,
+    quarantined: int = 0,
 ) -> dict[str, Any]:
-    """State, reasons and jobs of a series."""
+    """State, reasons and jobs of a series; `quarantined` instances are no more part of it."""
     state, code = ledger.series_state(record)
     if record is None and not arriving:
         state, code = "done", "before_radloop"
@@ -22,16 +28,26 @@ def series_view(
         "state": state,
         "code": code,
         "instances": instances,
+        "quarantined": quarantined,
         "excluded_by": record["excluded_by"] if record else "",
         "why": record["why"] if record else [],
         "jobs": [job_view(name, series, job) for name, job in jobs],
     }
 
 
-def study_view(study: str, series: list[dict[str, Any]], *, arriving: bool) -> dict[str, Any]:
-    """State of a study and of each of its series."""
+def study_view(
+    study: str, series: list[dict[str, Any]], *, arriving: bool, quarantined: int = 0
+) -> dict[str, Any]:
+    """State of a study and of each of its series; in `quarantined` those of series gone count."""
     state, code = ledger.study_state((view["state"], view["code"]) for view in series)
-    return {"study": study, "state": state, "code": code, "arriving": arriving, "series": series}
+    return {
+        "study": study,
+        "state": state,
+        "code": code,
+        "arriving": arriving,
+        "quarantined": quarantined,
+        "series": series,
+    }
 
 
 def job_view(job_id: str, series: str, job: ledger.JobRecord) -> dict[str, Any]:

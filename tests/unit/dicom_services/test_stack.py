@@ -218,6 +218,7 @@ def test_written_configuration_is_what_the_parts_agreed_on(folder, monkeypatch):
     assert set(plugin) == {
         "version", "software_version", "redis", "signing_key_file", "routing_file", "quiet_s",
         "quiet_per_source_s", "reconcile_s", "job_timeout_s", "retry_s", "pipelines",
+        "storage", "run", "supervisor_log", "quarantine", "quarantine_bytes", "quarantine_records",
     }  # fmt: skip
     assert set(node) == {
         "version", "orthanc", "redis", "signing_key_file", "queues", "job_timeout_s", "retry_s",
@@ -228,6 +229,8 @@ def test_written_configuration_is_what_the_parts_agreed_on(folder, monkeypatch):
     password = folder.secret("redis").read_text().strip()
     assert password not in folder.redis_conf.read_text()
     assert (folder.plugin_path / "orthanc_plugins" / "plugin.py").is_file()
+    shared = sorted(path.name for path in (folder.plugin_path / "dicom_services").iterdir())
+    assert shared == ["gate.py", "quarantine.py"]
 
 
 def test_supervisor_reads_back_what_was_meant(folder):

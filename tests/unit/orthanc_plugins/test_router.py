@@ -82,7 +82,14 @@ class Rig:
             "software_version": "1",
             "pipelines": {"calcium": "1.0.0"},
             "reconcile_s": 30,
+            "run": str(tmp_path),
+            "storage": str(tmp_path / "orthanc"),
+            "supervisor_log": str(tmp_path / "supervisord.log"),
+            "quarantine": str(tmp_path / "quarantine"),
+            "quarantine_bytes": 1_000_000,
+            "quarantine_records": 100,
         }
+        self.orthanc.storage = tmp_path / "orthanc"
         self.router = self.restart()
 
     def restart(self) -> Any:
