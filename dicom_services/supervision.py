@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -63,6 +64,8 @@ class Supervisor:
             `supervisor_missing` where it is not installed, `supervisor_start` where it ended.
         """
         command = [sys.executable, "-m", "supervisor.supervisord"]
+        # A dump of a process that died would hold images; children inherit the limit.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             done = subprocess.run(
                 [*command, "-c", str(self._folder.supervisord_conf)],

@@ -30,8 +30,23 @@ ONE_THREAD: Final = {
     "NUMBA_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
 }
-# Of the caller's environment, what would lead another interpreter astray.
-_UNWANTED: Final = ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONPATH", "VIRTUAL_ENV", "RADLOOP_CONFIG")
+# Of the caller's environment, all that is passed on. Anything else may name a patient (a shell's
+# `make demo STUDY=folder` does) or lead another interpreter astray.
+_INHERITED: Final = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "LOGNAME",
+        "PATH",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "XDG_RUNTIME_DIR",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +183,12 @@ def supervisor_config(folder: DataFolder, programs: tuple[Program, ...]) -> str:
 
 
 def supervisor_environment() -> dict[str, str]:
-    """The caller's environment without what would lead Orthanc's interpreter astray."""
-    return {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    """Of the caller's environment, what every process of a stack may know."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or name.startswith("LC_")
+    }
 
 
 def _section(program: Program, logs: Path) -> list[str]:
