@@ -23,6 +23,9 @@ STRIKES: Final = 2
 """Crashes in a row while one instance was read, without one reading of it that ended."""
 FIRST_AID_S: Final = 1.5
 """How long Orthanc's start may wait for the search after a crash."""
+SETTLED_S: Final = 1.1
+"""supervisord holds what ends within its first second for broken and starts it ever more slowly.
+A crash of an Orthanc that opened its ports after that is none of these."""
 SEARCHED: Final = 20_000
 """The files last touched, among which the cause of a crash is looked for."""
 MOST_NAMED: Final = 1_000
@@ -76,6 +79,7 @@ class Poison:
         self.unexplained = not found
         took = round((time.monotonic() - began_s) * 1000)
         self._log(f"radloop: after {self.fault}: {found} instances set aside in {took} ms")
+        time.sleep(max(0.0, began_s + SETTLED_S - time.monotonic()))
 
     def _of_crumb(self, crumb: Crumb) -> int:
         with suppress(OSError, ValueError):
