@@ -49,23 +49,23 @@ REASONS: Final = {
 MAX_DEPTH: Final = 24
 """Levels of sequences. Reports and treatment plans reach ten; the HTTP threads of Debian's Orthanc
 have 100 kB of stack and end at fifty."""
-MAX_ELEMENTS: Final = 500_000
-"""Of the whole file; functional groups of ten thousand frames have half of that."""
+MAX_ELEMENTS: Final = 300_000
+"""Elements and items of the whole file; eight thousand frames of a segmentation have as many."""
 MAX_ELEMENTS_OF_ONE: Final = 10_000
 """Of one data set or item; the whole of PS3.6 has six thousand."""
 MAX_STEPS: Final = 800_000_000
 """What readers that keep elements in linked lists do: for each the number of those before it, and
-more where tags do not ascend or lie deep. Forty thousand items in one sequence, fourteen thousand
-frames with forty elements each; Debian's Orthanc needs three seconds for it."""
-MAX_TEXT_BYTES: Final = 32 << 20
+more where tags do not ascend or lie deep, as JSON indents them. It is forty thousand items in one
+sequence; Debian's Orthanc needs two seconds for it."""
+MAX_TEXT_BYTES: Final = 16 << 20
 """Of all texts beyond a kilobyte, and values whose representation the file does not tell."""
-MAX_VALUES: Final = 2_000_000
+MAX_VALUES: Final = 1_000_000
 """Of all elements with more than a kilobyte; as JSON a value needs two hundred bytes of memory."""
 MAX_INFLATED_BYTES: Final = 128 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
 """A mammogram has 60 MB."""
 
-MAX_FRAMES: Final = MAX_ELEMENTS
+MAX_FRAMES: Final = 500_000
 """A slide of 300,000 x 100,000 pixels has as many tiles."""
 
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -99,7 +99,7 @@ _LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _TEXTS: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _NUMBER_BYTES: Final = {b"US": 2, b"SS": 2, b"FL": 4, b"UL": 4, b"SL": 4, b"AT": 4, b"FD": 8}
 _LONG_VALUE: Final = 1024
-_STEPS_OF_A_LEVEL: Final = 200
+_STEPS_OF_DEPTH: Final = 15
 _STEPS_OF_DISORDER: Final = 2
 # Groups whose values may be as long as the file: pixels, overlays, curves, waveforms, documents,
 # spectra, surfaces, point clouds.
@@ -344,7 +344,8 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                 return
             raise _RefusedError("truncated", position)
         left -= 1
-        steps -= len(stack) * _STEPS_OF_A_LEVEL
+        depth = len(stack)
+        steps -= depth * depth * _STEPS_OF_DEPTH
         if left < 0 or steps < 0:
             raise _RefusedError("elements", position)
         if in_items:

@@ -69,15 +69,38 @@ def with_uids(**changed: str) -> bytes:
     return file(LITTLE.identity(**parts))
 
 
-def many(count: int, writer: Writer = LITTLE) -> bytes:
-    """Items, each of which counts as one element."""
-    return image_file(writer, writer.sequence(0x00081140, writer.item() * count))
+def many(count: int) -> bytes:
+    """Items in sequences of a thousand and one, each of which counts as one element."""
+    sequences = [
+        LITTLE.sequence(0x00091000 + n, LITTLE.item() * 1000) for n in range(count // 1001)
+    ]
+
+    return image_file(
+        LITTLE, b"".join(sequences) + LITTLE.sequence(0x00181000, LITTLE.item() * rest)
+    )
+
+
+def bushy(count: int) -> bytes:
+    """Items of a sequence, each as deep as may be."""
+    return LITTLE.sequence(0x00081140, LITTLE.item(LITTLE.nested(gate.MAX_DEPTH - 1)) * count)
+
+
+def disordered(count: int) -> bytes:
+    """Items whose elements come backwards."""
+    tags = range(0x0009FFFF, 0x0009FFFF - gate.MAX_ELEMENTS_OF_ONE, -1)
+    item = LITTLE.item(b"".join(LITTLE.element(tag, "CS") for tag in tags))
+    return LITTLE.sequence(0x00081140, item * count)
 
 
 def private_elements(count: int) -> bytes:
     """As many elements of one data set, private ones of as many groups as it takes."""
     tags = ((group << 16) | number for group in range(9, 0xFFFF, 2) for number in range(1, 0xFFFF))
     return b"".join(LITTLE.element(next(tags), "CS") for _ in range(count))
+
+
+def several(vr: str, value: bytes, count: int, writer: Writer = LITTLE) -> bytes:
+    """Elements of a group that may not hold bulk data."""
+    return b"".join(writer.element(0x00181000 + n, vr, value) for n in range(count))
 
 
 # For each reason: what is refused for it, and the nearest thing that passes.
@@ -189,9 +212,16 @@ PAIRS: dict[str, list[Pair]] = {
     ],
     "elements": [
         (many(gate.MAX_ELEMENTS), many(gate.MAX_ELEMENTS - 100)),
+        # In one sequence: readers with linked lists walk n * n / 2 items.
+        (
+            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 41_000)),
+            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 39_000)),
+        ),
+        (image_file(LITTLE, bushy(2000)), image_file(LITTLE, bushy(1000))),
+        (image_file(LITTLE, disordered(9)), image_file(LITTLE, disordered(4))),
         (
             compressed_file([b""] * gate.MAX_ELEMENTS),
-            compressed_file([JPEG_4] + [b""] * (gate.MAX_ELEMENTS - 100)),
+            compressed_file([JPEG_4] + [b""] * (gate.MAX_ELEMENTS - 100), frames="9"),
         ),
         (
             file(LITTLE.identity() + private_elements(gate.MAX_ELEMENTS_OF_ONE - 4)),
@@ -211,10 +241,27 @@ PAIRS: dict[str, list[Pair]] = {
     ],
     "value_length": [
         (
-            image_file(w, w.element(0x00081030, vr, bytes(gate.MAX_TEXT_BYTES + 2))),
-            image_file(w, w.element(0x00081030, vr, bytes(gate.MAX_TEXT_BYTES))),
+            image_file(w, w.element(0x00081030, vr, b"7" * (gate.MAX_TEXT_BYTES + 2))),
+            image_file(w, w.element(0x00081030, vr, b"7" * gate.MAX_TEXT_BYTES)),
         )
         for w, vr in ((LITTLE, "UT"), (LITTLE, "UC"), (LITTLE, "UN"), (PLAIN, ""))
+    ]
+    + [
+        (
+            image_file(LITTLE, several("UT", b"7" * (gate.MAX_TEXT_BYTES // 3), 4)),
+            image_file(LITTLE, several("OB", b"7" * (gate.MAX_TEXT_BYTES // 3), 4)),
+        ),
+    ],
+    "values": [
+        (image_file(w, several(vr, value, 50, w)), image_file(w, several(vr, value, 10, w)))
+        for w, vr, value in (
+            (LITTLE, "LO", b"1\\" * 30_000),
+            (LITTLE, "US", bytes(60_000)),
+            (LITTLE, "UC", b"\\" * 60_000),
+            (LITTLE, "UN", b"1\\" * 30_000),
+            (PLAIN, "IS", b"1\\" * 30_000),
+            (PLAIN, "US", bytes(60_000)),
+        )
     ],
     "encapsulation": [
         (
