@@ -71,13 +71,10 @@ def with_uids(**changed: str) -> bytes:
 
 def many(count: int) -> bytes:
     """Items in sequences of a thousand and one, each of which counts as one element."""
-    sequences = [
-        LITTLE.sequence(0x00091000 + n, LITTLE.item() * 1000) for n in range(count // 1001)
-    ]
-
-    return image_file(
-        LITTLE, b"".join(sequences) + LITTLE.sequence(0x00181000, LITTLE.item() * rest)
-    )
+    whole, rest = divmod(count, 1001)
+    sequences = [LITTLE.sequence(0x00091000 + n, LITTLE.item() * 1000) for n in range(whole)]
+    sequences.append(LITTLE.sequence(0x00181000, LITTLE.item() * rest))
+    return image_file(LITTLE, b"".join(sequences))
 
 
 def bushy(count: int) -> bytes:
