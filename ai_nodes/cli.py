@@ -72,8 +72,7 @@ def analyze(
     )
     if refused:
         # Nobody looked which series they are of, so their number stands in every result.
-        counts = {f"gate_{reason}": count for reason, count in refused.items()}
-        outcome.document["facts"] = {**outcome.document.get("facts", {}), **counts}
+        outcome.document["refused_files"] = dict(refused)
     _write(out, outcome)
     _print(console, chosen, outcome, out)
     if refused:

@@ -123,6 +123,32 @@ def test_folder_without_dicom_is_refused(tmp_path):
     assert "no_dicom files=1" in analyze(tmp_path, code=REFUSED)
 
 
+def test_what_the_gate_refuses_is_left_out_and_counted_with_the_result(study, tmp_path):
+    whole = (study / "00.dcm").read_bytes()
+    (study / "cut.dcm").write_bytes(whole[:-2])
+    (study / "program.dcm").write_bytes(b"MZ" + whole[2:])
+    out = tmp_path / "out"
+    told = analyze(study, "--everything-above-130", "--out", out, code=DONE)
+    refused = "2 files refused by the gate: length (1), preamble (1)"
+    assert f"{refused}; the result is without them" in " ".join(told.split())
+    found = findings(out)
+    assert found["refused_files"] == {"length": 1, "preamble": 1}
+    assert found["source_instances"] == 10
+
+
+def test_input_of_which_the_gate_leaves_nothing_is_refused_with_its_reason(study, tmp_path):
+    for place in study.iterdir():
+        place.write_bytes(place.read_bytes()[:-2])
+    told = analyze(study, "--out", tmp_path / "out", code=REFUSED)
+    assert "gate_refused files=10 reason=length\n  radloop gate PATH names each file" in told
+
+
+def test_region_passes_the_gate_before_anything_reads_it(study, tmp_path):
+    (tmp_path / "seg.dcm").write_bytes((study / "00.dcm").read_bytes()[:-2])
+    told = analyze(study, "--region", tmp_path / "seg.dcm", "--out", tmp_path, code=REFUSED)
+    assert "gate_refused files=1 reason=length" in told
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -43,7 +43,8 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in ("up", "down", "status", "doctor", "modality", "send", "jobs", "routes", "analyze"):
+    names = ("up", "down", "status", "doctor", "modality", "send", "jobs", "routes", "analyze")
+    for name in (*names, "quarantine", "gate"):
         assert f"  {name} " in done.stdout
 
 
@@ -56,6 +57,11 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path):
         (["modality", "add", "CT1", "10.0.0.1", "104"], 4, "stack_absent"),
         (["send", "/nowhere", "--port", "11112"], 3, "not_found"),
         (["routes", "explain", "/nowhere"], 3, "not_found"),
+        (["gate", "/nowhere"], 3, "not_found"),
+        (["gate"], 2, "Missing argument"),
+        (["quarantine", "show", "20260101"], 7, "quarantine_unknown"),
+        (["quarantine", "release", "20260101"], 7, "quarantine_unknown"),
+        (["quarantine", "purge"], 2, "purge_what\n  name ids, or say --older-than DAYS or --all"),
         (["status", "--no-such-option"], 2, "No such option"),
         (["no-such-command"], 2, "No such command"),
         ([], 2, ""),
