@@ -87,8 +87,8 @@ class Modality:
 
     @property
     def alias_port(self) -> int:
-        """Where Orthanc reaches it, on its alias; ports below 1024 need privileges."""
-        return self.port if self.port >= 1024 else 10_000 + self.port
+        """Where Orthanc reaches it, on its alias: a port that no service and no caller uses."""
+        return 20_000 + int(hashlib.sha256(self.aet.encode()).hexdigest()[:8], 16) % 10_000
 
     def for_orthanc(self) -> dict[str, Any]:
         """Its entry under DicomModalities: may store and echo, and no more than it needs."""

@@ -35,6 +35,8 @@ _POLL_S: Final = 0.1
 _ALL_JOBS: Final = "/radloop/jobs?limit=5000"
 # A program that ends this long after its start again and again will not come up by waiting.
 _GIVE_UP_S: Final = 8.0
+# Orthanc is back from a crash or a stop well within this.
+_RESTART_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,17 @@ def change_modalities(
         write_modality_configuration(folder, settings, state, known)
         if not Supervisor(folder).answers():
             return False
-        _tell_modalities(folder, state, known)
-        return True
+        until_s = time.monotonic() + _RESTART_S
+        while True:
+            try:
+                _tell_modalities(folder, state, known)
+            except UnavailableError:
+                # It may just be restarting.
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(5 * _POLL_S)
+            else:
+                return True
 
 
 def _tell_modalities(folder: DataFolder, state: State, modalities: Iterable[Modality]) -> None:
