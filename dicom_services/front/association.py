@@ -224,6 +224,8 @@ class Association:
 
     def _from_client(self, backend: Backend) -> None:
         count = self._client.recv_into(self._buffer)
+        # Many modalities wait with the end of a unit for our acknowledgement of its beginning.
+        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if count == 0:
             raise ConnectionResetError
         data = self._buffer[:count]
