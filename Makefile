@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check -qq
 DEMO   := RADLOOP_CONFIG=config/environments/development.toml RADLOOP_DATA=$(CURDIR)/data
 
-.PHONY: setup system demo up down test check bench lock sbom clean
+.PHONY: setup system demo up down test check bench chaos hostile fuzz lock sbom clean
 
 setup: system $(VENV)/.installed ## Debian packages, .venv, and the plugin's own packages
 
@@ -45,6 +45,16 @@ test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines
 	$(BIN)/python -m tests.bench $(NAME)
+
+chaos: setup ## 300 studies and 200 kills, judged by set equality; half an hour
+	$(BIN)/python -m tests.chaos --studies $(or $(STUDIES),300) --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+
+hostile: setup ## 1,500 hostile files by every way in, 10,000 mutated associations, silent sockets
+	$(BIN)/python -m tests.hostile run --count $(or $(COUNT),1500) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.hostile port
+
+fuzz: setup ## Every reader and parser, ten minutes each
+	$(BIN)/python -m tests.fuzz --all --minutes $(or $(MINUTES),10)
 
 lock: system ## Write config/*.lock anew after a change of pyproject.toml or constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
