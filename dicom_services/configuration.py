@@ -114,6 +114,7 @@ def _front_config(
         "aet": settings.orthanc.aet,
         "orthanc_port": state.orthanc_dicom_port,
         "slots": settings.orthanc.dicom_threads,
+        "archive_wait_s": settings.front.archive_wait_s,
         "connections": settings.front.connections,
         "callers": _callers(active(modalities, dicom_listen=state.dicom_listen)),
         "quarantine": str(folder.quarantine),

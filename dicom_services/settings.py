@@ -107,6 +107,8 @@ class FrontSettings(_Section):
 
     connections: Annotated[int, Field(ge=16, le=4096)] = 512
     """At once; beyond it whoever has said nothing longest gives way."""
+    archive_wait_s: Seconds = 20.0
+    """Orthanc is back from a crash within five; then senders are told to come again."""
     largest_instance_gb: Annotated[float, Field(gt=0.0, le=4.0)] = 4.0
     """DICOM's own limit of one element; larger ones exist in no archive."""
     disk_reserve_gb: Annotated[float, Field(ge=0.0)] = 1.0

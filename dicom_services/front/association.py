@@ -29,8 +29,6 @@ REQUEST_S: Final = 5.0
 _CLIENT_IDLE_S: Final = 120.0
 _STALL_S: Final = 30.0
 _SLOWEST_BYTES_PER_S: Final = 1_000.0
-_BACKEND_S: Final = 20.0
-"""A restart of Orthanc takes one to three seconds."""
 _SPARE_BACKEND_S: Final = 1.0
 _MOST_TRIES: Final = 2
 _RECEIVE_BYTES: Final = 256 << 10
@@ -137,7 +135,7 @@ class Association:
         self._speaks()
         backend = Backend(self._config.orthanc_port, caller.alias, request, self._slots)
         try:
-            answer = backend.open(_BACKEND_S)
+            answer = backend.open(self._config.archive_wait_s)
         except BackendRejectedError as error:
             event("front.rejected", code="by_archive")
             self._client.sendall(error.reply)
@@ -489,7 +487,7 @@ class Association:
             return
         event("front.archive_again", count=len(self._unanswered))
         try:
-            backend.open(_BACKEND_S)
+            backend.open(self._config.archive_wait_s)
             for message in list(self._unanswered.values()):
                 self._send(message, backend)
         except (BackendError, BackendRejectedError):

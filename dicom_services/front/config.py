@@ -42,6 +42,7 @@ class FrontConfig:
     aet: str
     orthanc_port: int
     slots: int
+    archive_wait_s: float
     connections: int
     callers: tuple[Caller, ...]
     quarantine: Path

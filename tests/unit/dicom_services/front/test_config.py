@@ -18,6 +18,7 @@ TOLD = {
     "aet": "RADLOOP",
     "orthanc_port": 4243,
     "slots": 16,
+    "archive_wait_s": 1.0,
     "connections": 512,
     "callers": [],
     "quarantine": "/q",
