@@ -8,11 +8,15 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pydicom
 import pytest
+import redis
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -23,7 +27,7 @@ from dicom_services.modalities import read_modalities
 from dicom_services.orthanc import Orthanc
 from dicom_services.phantom_command import demo_phantom
 from tests.integration.conftest import SENDER, Stack
-from tests.pacs import ended, until, view_of
+from tests.pacs import ended, jobs, until, view_of
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 DEEP = 60
@@ -298,3 +302,71 @@ def test_sweep_finds_poison_that_nobody_has_met_yet(stack: Stack, tmp_path: Path
     with pytest.raises(MissingError):
         stack.orthanc.get_json("/studies/00000000-00000000-00000000-00000000-00000000")
     assert stack.orthanc.status()["sweep"]["quarantined"] == 1
+
+
+# The same on the side of the workers.
+
+
+def children(pid: int) -> list[int]:
+    """Of a process, as the kernel lists them; none of one that has ended."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSEGV)
+
+
+def is_started(stack: Stack, job: str) -> bool:
+    """Whether the one worker is at this job, as RQ notes it in Redis."""
+    password = (stack.data / "secrets" / "redis").read_text().strip()
+    with redis.Redis(port=stack.redis_port, password=password) as asked:
+        return asked.hget(f"rq:job:{job}", "status") == b"started"
+
+
+def test_study_whose_decoding_dies_is_refused(stack: Stack, tmp_path: Path) -> None:
+    paths = write_ct_series(demo_phantom(matrix=256).volume, tmp_path, seed="dies-in-decoding")
+    uid = str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+    worker = stack.pid("worker")
+    stack.send(tmp_path)
+    limit = time.monotonic() + 30.0
+    while not (decoding := [two for one in children(worker) for two in children(one)]):
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+    kill(decoding[0])
+    view = ended(stack.orthanc, uid)
+    assert (view["state"], view["code"]) == ("refused", "decoder_died")
+    assert stack.pid("worker") == worker
+
+
+def test_study_that_kills_the_workers_job_process_is_a_dead_letter_and_others_go_on(
+    stack: Stack, tmp_path: Path
+) -> None:
+    uids = {}
+    for name in ("deadly", "good"):
+        paths = write_ct_series(
+            demo_phantom(matrix=256).volume, tmp_path / name, seed=f"horse-{name}"
+        )
+        uids[name] = str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+    worker = stack.pid("worker")
+    scheduler = set(children(worker))
+    stack.send(tmp_path / "deadly")
+    (job,) = until(lambda: jobs(view_of(stack.orthanc, uids["deadly"])))
+    deaths, limit = 0, time.monotonic() + 90.0
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(stack.send, tmp_path / "good")
+        while view_of(stack.orthanc, uids["deadly"])["state"] not in ("done", "failed"):
+            assert time.monotonic() < limit
+            horses = set(children(worker)) - scheduler
+            if horses and is_started(stack, job["job"]):
+                deaths += 1
+                kill(horses.pop())
+        sending.result()
+    view = view_of(stack.orthanc, uids["deadly"])
+    assert (view["state"], view["code"]) == ("failed", "job_died")
+    assert deaths >= 2
+    assert ended(stack.orthanc, uids["good"])["state"] == "done"
+    assert stack.pid("worker") == worker
