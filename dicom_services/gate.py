@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -42,6 +43,7 @@ REASONS: Final = {
     "inflated_size": "it inflates to more than any deflated object needs",
     "uid_missing": "it names no study, series, instance or class",
     "uid": "a unique identifier is none",
+    "odd_length": "its length is odd, which no message of DICOM may have",
     "poison": "it has stopped a reader before",
 }
 """Every reason of a refusal, in words for people. A reason, once released, is never renamed."""
@@ -116,6 +118,7 @@ _DEFLATED: Final = frozenset(
 )
 _RLE: Final = "1.2.840.10008.1.2.5"
 # MPEG-2, MPEG-4 and HEVC: all frames are one stream.
+_INFLATING: Final = threading.Lock()
 _VIDEO: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?\Z")
 _SYNTAX: Final = re.compile(r"1\.2\.840\.10008\.1\.(?:2|20)(?:\.[0-9]{1,4}){0,4}\Z")
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)+[ \0]*\Z")
@@ -201,12 +204,15 @@ def refusal_of_dataset(
         As for a file.
     """
     try:
-        data, found = _walked(data, transfer_syntax, start)
+        inflated, found = _walked(data, transfer_syntax, start)
         if identity:
             _check_uids(found)
-        _check_pixels(data, found, transfer_syntax)
+        _check_pixels(inflated, found, transfer_syntax)
     except _RefusedError as error:
         return error.refusal
+    # PS3.8 9.3.5.1. Of a file nobody minds; DCMTK lets a sender of it wait for its timeout.
+    if not start and len(data) & 1:
+        return Refusal("odd_length", len(data))
     return None
 
 
@@ -253,9 +259,13 @@ def refusal_of_query(data: Bytes, transfer_syntax: str) -> Refusal | None:
 def _walked(data: Bytes, transfer_syntax: str, start: int) -> tuple[Bytes, _Found]:
     if not _SYNTAX.match(transfer_syntax):
         raise _RefusedError("transfer_syntax", start)
-    if transfer_syntax in _DEFLATED:
-        data, start = _inflate(data, start), 0
     found = _Found()
+    if transfer_syntax in _DEFLATED:
+        # One at a time, so that many at once do not need many times the memory.
+        with _INFLATING:
+            data = _inflate(data, start)
+            _walk(data, 0, "<", False, found)
+            return data, found
     order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
     _walk(data, start, order, transfer_syntax == _IMPLICIT, found)
     return data, found

@@ -353,7 +353,7 @@ PAIRS: dict[str, list[Pair]] = {
     + [(with_uids(instance="1" + ".1" * 32), with_uids(instance="1" + ".1" * 31))],
 }
 # `poison` is what the archive's own crash says, not the structure.
-OF_STRUCTURE = REASONS.keys() - {"poison"}
+OF_STRUCTURE = REASONS.keys() - {"poison", "odd_length"}
 NUMBERED = [
     pytest.param(reason, *pair, id=f"{reason}-{number}")
     for reason, pairs in PAIRS.items()
@@ -442,6 +442,13 @@ def test_a_data_set_is_judged_as_the_file_around_it():
         assert refusal_of_dataset(writer.identity(), writer.syntax) is None
         assert refusal_of_dataset(writer.identity() + b"\1", writer.syntax).reason == "truncated"
     assert refusal_of_dataset(LITTLE.identity(), "1.2.3") == Refusal("transfer_syntax", 0)
+
+
+def test_a_message_has_an_even_length_and_a_file_any():
+    odd = LITTLE.identity() + LITTLE.element(0x00400555, "UT", b"odd")
+    assert refusal_of_dataset(odd, EXPLICIT) == Refusal("odd_length", len(odd))
+    assert refusal_of_dataset(odd + LITTLE.element(0x00400556, "UT", b"odd"), EXPLICIT) is None
+    assert refusal_of_file(file(odd)) is None
 
 
 def test_a_data_set_may_start_anywhere():
