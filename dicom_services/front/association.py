@@ -301,7 +301,7 @@ class Association:
         Only native pixel data go early: what stands before them has been judged, and inside them
         there is nothing to parse. Their last bytes wait for the judgement of the whole.
         """
-        if self._sound_until < 0 or not backend.is_open or self._unanswered:
+        if self._sound_until < 0 or not backend.is_open or self._unanswered or not body.in_memory:
             return
         if not self._sound_until:
             self._sound_until = self._early_end(command, body, backend)
@@ -331,7 +331,7 @@ class Association:
             if self._command.has_data:
                 is_object = self._command.field == dimse.C_STORE_RQ
                 most = self._config.most_bytes if is_object else _LONGEST_QUERY
-                self._body = Body(self._config.scratch, most)
+                self._body = Body(self._judgement.room, most)
                 return
         command = self._command
         message = Message(self._context, command, bytes(self._command_set), self._body)

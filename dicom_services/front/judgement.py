@@ -11,7 +11,7 @@ from typing import Final
 
 from dicom_services import gate
 from dicom_services.front import dimse
-from dicom_services.front.body import Body
+from dicom_services.front.body import Body, Room
 from dicom_services.front.config import FrontConfig
 from dicom_services.quarantine import Quarantine, digest_of_uid
 
@@ -41,8 +41,9 @@ class Judgement:
         )
         self._lock = threading.Lock()
         self._looked_s = float("-inf")
-        self._has_room = True
+        self._disk_is_free = True
         self._strikes: OrderedDict[str, int] = OrderedDict()
+        self.room = Room(config.scratch, self._has_disk)
 
     def of_object(
         self, command: dimse.Command, body: Body, transfer_syntax: str, sender: str
@@ -54,11 +55,11 @@ class Judgement:
             refusal = gate.Refusal("poison", 0)
         if refusal is not None:
             return self._keep(command, body, transfer_syntax, sender, refusal)
-        return None if self._room() else self.no_room()
+        return None if self._has_disk() else self.no_room()
 
     def sound_until(self, command: dimse.Command, body: Body, transfer_syntax: str) -> int:
         """How far an instance may be passed on before it is whole, as `gate.sound_until`."""
-        if not self._room() or self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
+        if not self._has_disk() or self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
             return -1
         return gate.sound_until(body.data(), transfer_syntax)
 
@@ -121,13 +122,13 @@ class Judgement:
         comment = f"radloop gate: {refusal.reason}"
         return Verdict(refusal.reason, dimse.CANNOT_UNDERSTAND, comment)
 
-    def _room(self) -> bool:
+    def _has_disk(self) -> bool:
         now_s = time.monotonic()
         if now_s - self._looked_s > _DISK_LOOK_S:
             self._looked_s = now_s
             try:
                 found = os.statvfs(self._store)
-                self._has_room = found.f_bavail * found.f_frsize >= self._reserve_bytes
+                self._disk_is_free = found.f_bavail * found.f_frsize >= self._reserve_bytes
             except OSError:
-                self._has_room = False
-        return self._has_room
+                self._disk_is_free = False
+        return self._disk_is_free
