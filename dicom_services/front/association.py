@@ -26,7 +26,8 @@ from dicom_services.log import event
 
 REQUEST_S: Final = 5.0
 """PS3.8's ARTIM timer: from the connection to its whole request."""
-_CLIENT_IDLE_S: Final = 120.0
+_CLIENT_IDLE_S: Final = 600.0
+"""An ultrasound machine sends an image now and then, over one association for the whole visit."""
 _STALL_S: Final = 30.0
 _SLOWEST_BYTES_PER_S: Final = 1_000.0
 _SPARE_BACKEND_S: Final = 1.0
@@ -157,7 +158,9 @@ class Association:
         length = int(struct.unpack_from(">I", head, 2)[0])
         if head[0] != pdu.ASSOCIATE_RQ or length > pdu.LONGEST_REQUEST:
             raise pdu.ProtocolError("request")
-        return head + self._read_exactly(length, end_s)
+        body = self._read_exactly(length, end_s)
+        self._client.settimeout(_STALL_S)
+        return head + body
 
     def _read_exactly(self, length: int, end_s: float) -> bytes:
         data = bytearray()
@@ -178,7 +181,6 @@ class Association:
     # --- the conversation --------------------------------------------------------------------
 
     def _converse(self, backend: Backend) -> None:
-        self._client.settimeout(_STALL_S)
         heard_s = time.monotonic()
         while not self._released:
             poll = select.poll()
