@@ -39,13 +39,17 @@ class SignedJSON:
         ------
         CorruptError
             `job_signature` when the message was not signed with our key; it is recorded, not run.
+            `job_message` when what was signed is no JSON.
         """
         mark, _, body = data.partition(b".")
         good = hmac.new(self._key, body, hashlib.sha256).hexdigest().encode("ascii")
         if not hmac.compare_digest(mark, good):
             event("queue.forged", level=logging.WARNING, code="job_signature")
             raise CorruptError("job_signature")
-        return json.loads(body)
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise CorruptError("job_message") from None
 
 
 class AllowedJob(QueueJob):  # type: ignore[misc] # rq ships no usable types

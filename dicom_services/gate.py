@@ -516,6 +516,9 @@ def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:
     head = bytes(data[body : body + 4])
     if head in _DELIMITERS or (head == _ITEM and length < 8):
         raise _RefusedError("sequence", body)
+    if head[:2] == _ITEM[:2] and head != _ITEM and not group & 1:
+        # Private values may begin so: it is the mark of UTF-16.
+        raise _RefusedError("sequence", body)
     return head == _ITEM
 
 

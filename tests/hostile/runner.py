@@ -65,8 +65,8 @@ class Watch:
 
     def __init__(self, folder: DataFolder) -> None:
         self._supervisor = Supervisor(folder)
-        self._before = self.pids()
-        for pid in self._before.values():
+        self.before = self.pids()
+        for pid in self.before.values():
             # Forget the peak of the past.
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -88,7 +88,7 @@ class Watch:
         """Note deaths and memory."""
         after = self.pids()
         report.faults += [
-            f"{name} died" for name, pid in self._before.items() if after.get(name) != pid
+            f"{name} died" for name, pid in self.before.items() if after.get(name) != pid
         ]
         report.peak_mb = self.peaks_mb()
         report.faults += [
@@ -126,7 +126,7 @@ def by_store(
         except (BrokenOffError, RejectedError) as error:
             # An answer too, if not a good one; a proposal that no standard knows ends like that.
             report.refused[f"{type(error).__name__}"] += 1
-            if _is_sound_proposal(context):
+            if _are_uids(*context, case.instance):
                 report.faults.append(f"{case.name}: {error}")
             contexts, scu = [], None
             continue
@@ -151,8 +151,8 @@ def by_store(
     return report, stored
 
 
-def _is_sound_proposal(context: Context) -> bool:
-    return all(re.fullmatch(r"[0-9.]{1,64}", one) for one in context)
+def _are_uids(*texts: str) -> bool:
+    return all(re.fullmatch(r"[0-9.]{1,64}", one) for one in texts)
 
 
 def alive(folder: DataFolder, orthanc: Orthanc, stored: Iterable[Case]) -> Report:
