@@ -280,15 +280,16 @@ class Quarantine:
         removed = 0
         if not self.folder.is_dir():
             return removed
+        for name in names:
+            if not _NAME.match(name):
+                continue
+            places = (self._body(name), self.folder / f"{name}.json")
+            removed += any(place.exists() for place in places)
+            # The body first: what may identify a patient must not outlive its record.
+            for place in places:
+                place.unlink(missing_ok=True)
+        # Held only now: ten thousand files take longer than a writer waits.
         with self._locked():
-            for name in names:
-                if not _NAME.match(name):
-                    continue
-                places = (self._body(name), self.folder / f"{name}.json")
-                removed += any(place.exists() for place in places)
-                # The body first: what may identify a patient must not outlive its record.
-                for place in places:
-                    place.unlink(missing_ok=True)
             self._forget_usage()
         return removed
 
