@@ -94,7 +94,7 @@ class Judgement:
             return self.archive_silent()
         return self._keep(command, body, transfer_syntax, sender, gate.Refusal("poison", 0))
 
-    def was_stored(self, command: dimse.Command) -> None:
+    def was_answered(self, command: dimse.Command) -> None:
         """Orthanc has answered: this instance is innocent of what happened before."""
         if self._strikes:
             with self._lock:
