@@ -469,8 +469,9 @@ class Router:
         for job_id, series in known:
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
-            if job is not None and (not state or job["state"] == state):
-                found.append(views.job_view(job_id, series, job))
+            if record is not None and job is not None and (not state or job["state"] == state):
+                taken = archive.quarantined(str(record["study"])).get(series, ())
+                found.append(views.job_view(job_id, series, job, quarantined=len(taken)))
             if len(found) >= limit:
                 break
         found.sort(key=lambda job: str(job["updated"]), reverse=True)

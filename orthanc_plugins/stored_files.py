@@ -55,7 +55,7 @@ class Storage:
         return [name for _, name in newest]
 
     def _dated(self, until_s: float) -> Iterator[tuple[float, str]]:
-        for number in self._folders():
+        for number in self._folders(until_s):
             if time.monotonic() > until_s:
                 return
             name = f"{number:04x}"
@@ -66,11 +66,14 @@ class Storage:
                         found = entry.stat(follow_symlinks=False)
                         yield max(found.st_atime, found.st_mtime), entry.name
 
-    def _folders(self) -> list[int]:
-        """Those that exist, the last changed first."""
+    def _folders(self, until_s: float) -> list[int]:
+        """Those that are seen in half of the time, the last changed first."""
+        half_s = (until_s - time.monotonic()) / 2
         dated: list[tuple[float, int]] = []
         with suppress(OSError), os.scandir(self.folder) as outer:
             for one in outer:
+                if time.monotonic() > until_s - half_s:
+                    break
                 if not re.fullmatch("[0-9a-f]{2}", one.name):
                     continue
                 with suppress(OSError), os.scandir(one.path) as inner:

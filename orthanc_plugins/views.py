@@ -31,7 +31,7 @@ def series_view(
         "quarantined": quarantined,
         "excluded_by": record["excluded_by"] if record else "",
         "why": record["why"] if record else [],
-        "jobs": [job_view(name, series, job) for name, job in jobs],
+        "jobs": [job_view(name, series, job, quarantined=quarantined) for name, job in jobs],
     }
 
 
@@ -50,9 +50,11 @@ def study_view(
     }
 
 
-def job_view(job_id: str, series: str, job: ledger.JobRecord) -> dict[str, Any]:
-    """One job."""
+def job_view(
+    job_id: str, series: str, job: ledger.JobRecord, *, quarantined: int = 0
+) -> dict[str, Any]:
+    """One job, and how many instances its series has lost to the quarantine."""
     shown = {
         name: value for name, value in job.items() if name not in ("settings", "instances", "lost")
     }
-    return {"job": job_id, "series": series, **shown}
+    return {"job": job_id, "series": series, "quarantined": quarantined, **shown}
