@@ -484,3 +484,49 @@ def test_a_series_that_was_deleted_is_forgotten(rig: Rig) -> None:
     rig.queue.jobs = dict.fromkeys(rig.queue.jobs, "finished")
     assert rig.router.reconcile() == 0
     assert rig.router.status_view()["jobs"] == {}
+
+
+def test_instance_in_quarantine_is_counted_and_the_rest_of_the_series_goes_on(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.orthanc.receive("st", "se", 1, origin="RestApi", body=b"no DICOM at all")
+    rig.settle()
+    view = rig.router.study_view("st")
+    assert (view["state"], view["quarantined"]) == ("queued", 1)
+    assert (view["series"][0]["quarantined"], view["series"][0]["instances"]) == (1, 20)
+    assert [job["quarantined"] for job in rig.router.jobs_view("", 10)] == [1]
+    assert rig.queue.messages[0]["count"] == 20
+    assert "se-20" not in rig.orthanc.read
+
+
+def test_study_names_what_was_taken_with_its_whole_series(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.orthanc.receive("st", "gone", 2, origin="Plugins", body=b"no DICOM at all")
+    rig.settle()
+    view = rig.router.study_view("st")
+    assert view["quarantined"] == 2
+    assert [one["quarantined"] for one in view["series"]] == [0]
+
+
+def test_decided_series_that_loses_an_instance_is_decided_on_anew(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    (old,) = rig.jobs("se")
+    rig.orthanc.RestApiDelete("/instances/se-7")
+    rig.router._removed("st", "se")
+    rig.turn(2.1)
+    new, superseded = rig.jobs("se")
+    assert (superseded["job"], superseded["superseded_by"]) == (old["job"], new["job"])
+    assert rig.queue.messages[-1]["count"] == 19
+
+
+def test_job_that_found_its_series_changed_by_a_deletion_gets_a_successor(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    (old,) = rig.jobs("se")
+    # By a person: nothing in the change log speaks of the series.
+    rig.orthanc.RestApiDelete("/instances/se-7")
+    assert rig.router.report("se", old["job"], "superseded", {"code": "incomplete"}) == "superseded"
+    assert rig.router.study_view("st")["arriving"]
+    rig.turn(2.1)
+    assert rig.queue.messages[-1]["count"] == 19
+    assert rig.router.study_view("st")["state"] == "queued"
