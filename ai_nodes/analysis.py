@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Study
 from dicom_services.errors import Fact, InputError
 
+Files = Sequence[bytes | Path]
+Read = TypeVar("Read")
 Stage = Callable[[str], None]
 Region = Callable[[Geometry], NDArray[np.bool_]]
 
@@ -60,7 +63,7 @@ class Outcome:
 
 
 def analyse(
-    files: Sequence[bytes | Path],
+    files: Files,
     pipeline: Pipeline,
     settings: Settings,
     *,
@@ -69,6 +72,7 @@ def analyse(
     predecessor: str = "",
     predecessor_version: str = "",
     region: Region | None = None,
+    notes: tuple[str, ...] = (),
     stage: Stage = lambda _: None,
 ) -> Outcome:
     """Read a series, run a pipeline on it and encode what it found.
@@ -83,6 +87,9 @@ def analyse(
         Job id and pipeline version of the run whose results this one replaces.
     region : callable or None
         Gives the region to score inside for the geometry of the volume.
+    notes : tuple of str
+        What the results must say of the input beside what reading it tells, as
+        `Acquisition.notes`: "files_refused".
     stage : callable
         Told the name of each stage as it begins.
 
@@ -99,11 +106,14 @@ def analyse(
 
     stage("decoding")
     try:
-        series = read_series_limited(files)
+        series = _again(read_series_limited, files)
     except InputError as error:
         headers = _headers(files)
         return _refused(error, headers, provenance_of(headers))
     source, volume = series.source, series.volume
+    if notes:
+        acquisition = replace(volume.acquisition, notes=(*volume.acquisition.notes, *notes))
+        volume = replace(volume, acquisition=acquisition)
     provenance = provenance_of(source)
     # A 600-slice CT is 300 MB: files make room for the volume, the volume for the results.
     del series
@@ -144,9 +154,23 @@ def software_version() -> str:
         return "0+source"
 
 
-def _headers(files: Sequence[bytes | Path]) -> SourceSeries | None:
+def _again(read: Callable[[Files], Read], files: Files) -> Read:
+    """What `read` gives, asked once more where something from outside killed its process.
+
+    Its own limits end it by other means than SIGKILL. The kernel that lacks memory, or a person,
+    may hit any series by chance; one that is hit twice is taken for the cause.
+    """
     try:
-        return read_headers_limited(files)
+        return read(files)
+    except InputError as error:
+        if error.facts.get("signal") != signal.SIGKILL:
+            raise
+    return read(files)
+
+
+def _headers(files: Files) -> SourceSeries | None:
+    try:
+        return _again(read_headers_limited, files)
     except InputError:
         return None
 

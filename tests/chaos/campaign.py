@@ -26,8 +26,10 @@ SENDERS: Final = 3
 RECOVERY_LIMIT_S: Final = 90.0
 SETTLE_LIMIT_S: Final = 420.0
 """An abandoned job is noticed after 75 s, tried again after 20 s; several times over."""
-_AHEAD: Final = 4
-"""So many studies are sent ahead of the faults, so that there is always work to hit."""
+_AHEAD: Final = 3
+"""So many studies are sent before the first fault, so that there is work to hit."""
+_SHARE: Final = {"dicom": 2.0, "front": 2.0, "orthanc": 1.5, "disk": 1.5}
+"""Of the studies, by the first word of a fault: those that hit what is being sent get more."""
 _PAUSE_S: Final = (0.2, 1.5)
 
 
@@ -38,9 +40,13 @@ def emit(what: str, **figures: Any) -> None:
 
 @dataclass(slots=True)
 class Log:
-    """What was done: one entry a fault that hit, and how often one found nothing to hit."""
+    """What was done: an entry for each fault that hit, and how often one found nothing to hit.
+
+    `released` is the number of studies that may have been sent by now.
+    """
 
     hits: list[dict[str, Any]] = field(default_factory=list)
+    released: float = _AHEAD
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -67,10 +73,10 @@ def campaign(
             raise RuntimeError("the stack does not answer although nothing was done to it")
         emit("up", seconds=_since(began), disks=sorted(rig.disks), programs=sorted(rig.processes()))
         watch.start()
-        senders = _send_all(rig, corpus, account, stop, log, kills, seed)
+        senders = _send_all(rig, corpus, account, stop, log, seed)
         try:
-            _hurt(rig, probe, log, kills, seed, deadline, names)
-            log.skipped.update({"rest": kills - len(log.hits)} if len(log.hits) < kills else {})
+            _hurt(rig, probe, log, kills, seed, deadline, names, studies / kills)
+            log.released = studies
             quiet = time.monotonic()
             _wait(lambda: not any(sender.is_alive() for sender in senders), SETTLE_LIMIT_S)
             settled = _wait(lambda: _settled(rig, corpus), SETTLE_LIMIT_S)
@@ -93,7 +99,6 @@ def _send_all(
     account: Account,
     stop: threading.Event,
     log: Log,
-    kills: int,
     seed: int,
 ) -> list[threading.Thread]:
     """Senders that share the corpus and keep pace with the faults."""
@@ -101,17 +106,13 @@ def _send_all(
     lock = threading.Lock()
     modality = rig.modality(account, stop)
 
-    def released(study: ChaosStudy) -> bool:
-        done = len(log.hits) + sum(log.skipped.values())
-        return done >= kills or study.number <= _AHEAD + done * len(corpus) / kills
-
     def work(draw: random.Random) -> None:
         while True:
             with lock:
                 study = next(turns, None)
             if study is None:
                 return
-            while not released(study) and not stop.wait(0.1):
+            while study.number >= log.released and not stop.wait(0.05):
                 pass
             if not modality.send(study, draw):
                 return
@@ -133,6 +134,7 @@ def _hurt(
     seed: int,
     deadline: float,
     names: tuple[str, ...],
+    studies_a_fault: float,
 ) -> None:
     draw = random.Random(seed)
     for name in deck(draw, names):
@@ -141,6 +143,7 @@ def _hurt(
         if sum(log.skipped.values()) > kills + 10:
             return
         time.sleep(draw.uniform(*_PAUSE_S))
+        log.released += studies_a_fault * _SHARE.get(name.partition("_")[0], 0.5)
         began = time.monotonic()
         facts = FAULTS[name][1](rig, draw)
         if facts is None:

@@ -49,18 +49,20 @@ class Modality:
             draw.shuffle(images)
         with self.account.lock:
             self.account.begun.add(study.uid)
-        for part in _parts(images, draw.choice((1, 1, 2, 3))):
+        for number, part in enumerate(_parts(images, draw.choice((1, 1, 2, 3)))):
+            # Long enough now and then for what came before to be taken for the whole study.
+            self.stop.wait(draw.choice((0.0, 1.0, 4.0)) if number else 0.0)
             left = list(part)
             while left and not self.stop.is_set():
-                left = self._once(left)
+                left = self._once(left, draw.choice((0.0, 0.02, 0.1)))
                 if left:
                     self.stop.wait(_PAUSE_S)
             if left:
                 return False
         return True
 
-    def _once(self, images: Sequence[Image]) -> list[Image]:
-        """One association; what was not acknowledged in it."""
+    def _once(self, images: Sequence[Image], pause_s: float) -> list[Image]:
+        """One association, `pause_s` between images; what was not acknowledged in it."""
         association = associate(self, sorted({one.context for one in images}))
         with self.account.lock:
             self.account.associations += 1
@@ -68,6 +70,7 @@ class Modality:
         for image in images:
             if not association.is_established or self.stop.is_set():
                 break
+            self.stop.wait(pause_s)
             status = _store(association, image)
             with self.account.lock:
                 if status == "0x0000":
