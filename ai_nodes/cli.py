@@ -68,10 +68,11 @@ def analyze(
         chosen,
         settings,
         region=(lambda geometry: load_region(region, geometry)) if region else None,
+        # Nobody looked which series they are of: every result says that they are lacking.
+        notes=("files_refused",) if refused else (),
         stage=lambda stage: console.print(f"[dim]{stage} ...[/dim]", highlight=False),
     )
     if refused:
-        # Nobody looked which series they are of, so their number stands in every result.
         outcome.document["refused_files"] = dict(refused)
     _write(out, outcome)
     _print(console, chosen, outcome, out)

@@ -46,6 +46,7 @@ _WARNINGS: Final = {
     "padding_clipped": "Values below -1024 HU were read as -1024 HU",
     "duplicates": "Images that came twice were left out",
     "localizers": "Localizers in the series were left out",
+    "files_refused": "Unsafe or broken files of the input were left out",
     "single_slice": "Single slice: its spacing is taken from the header",
     "no_frame": "The images name no frame of reference",
     "other_threshold": "Threshold is not 130 HU: score not comparable",
@@ -58,6 +59,7 @@ _NOTES: Final = {
     "padding_clipped": "padding_clipped",
     "duplicates_dropped": "duplicates",
     "localizers_dropped": "localizers",
+    "files_refused": "files_refused",
     "single_slice": "single_slice",
     "no_frame_of_reference": "no_frame",
 }

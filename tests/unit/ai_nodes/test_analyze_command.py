@@ -134,6 +134,9 @@ def test_what_the_gate_refuses_is_left_out_and_counted_with_the_result(study, tm
     found = findings(out)
     assert found["refused_files"] == {"length": 1, "preamble": 1}
     assert found["source_instances"] == 10
+    assert "files_refused" in {one["value"]["value"] for one in found["warnings"]}
+    report = pydicom.dcmread(next(out.glob("*-sr.dcm")))
+    assert "Unsafe or broken files of the input were left out" in str(report.to_json())
 
 
 def test_input_of_which_the_gate_leaves_nothing_is_refused_with_its_reason(study, tmp_path):
