@@ -167,12 +167,12 @@ def read_rules(path: Path) -> Rules:
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RuleError("routing file cannot be read") from error
     if table.get("version") != 1 or table.keys() - {"version", "exclude", "rule"}:
         raise RuleError("routing file: version = 1, [[exclude]] and [[rule]] are all it may hold")
-    exclude = tuple(_exclusion(entry) for entry in table.get("exclude", []))
-    rules = tuple(_rule(entry) for entry in table.get("rule", []))
+    exclude = tuple(_exclusion(entry) for entry in _tables(table, "exclude"))
+    rules = tuple(_rule(entry) for entry in _tables(table, "rule"))
     if len({rule.name for rule in rules}) != len(rules):
         raise RuleError("two rules have the same name")
     return Rules(exclude, rules)
@@ -279,6 +279,13 @@ def _matches(words: Sequence[str], patterns: Sequence[str]) -> bool:
     )
 
 
+def _tables(table: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    entries = table.get(name, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RuleError(f"routing file: {name} is a list of tables, [[{name}]]")
+    return entries
+
+
 def _exclusion(entry: Mapping[str, Any]) -> tuple[str, tuple[Clause, ...]]:
     name = _name(entry, "an exclude")
     _only(entry, _EXCLUDE_KEYS, name)
@@ -289,10 +296,14 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     name = _name(entry, "a rule")
     _only(entry, _RULE_KEYS, name)
     select = entry.get("select", {"per": "series"})
+    settings = entry.get("settings", {})
+    if not isinstance(select, dict) or not isinstance(settings, dict):
+        raise RuleError(f"{name}: select and settings are tables")
+    if not isinstance(select.get("prefer", []), list):
+        raise RuleError(f"{name}: prefer is a list")
     _only(select, frozenset({"per", "prefer"}), name)
     if select.get("per") not in ("series", "study"):
         raise RuleError(f"{name}: select.per is 'series' or 'study'")
-    settings = entry.get("settings", {})
     if not all(isinstance(value, (int, float, str, bool)) for value in settings.values()):
         raise RuleError(f"{name}: settings are plain values")
     for key in ("name", "pipeline", "queue"):
@@ -337,7 +348,7 @@ def _clause(fact: str, test: Any, name: str) -> Clause:
     if not isinstance(test, dict) or not test or test.keys() - _TEST_KEYS:
         raise RuleError(f"{name}: {fact} is a pattern, a list of them, or any/none/min/max/absent")
     bounds = (test.get("min", -math.inf), test.get("max", math.inf))
-    if not all(isinstance(bound, (int, float)) for bound in bounds):
+    if not all(_is_number(bound) for bound in bounds):
         raise RuleError(f"{name}: {fact}: min and max are numbers")
     return Clause(
         fact,
@@ -347,6 +358,11 @@ def _clause(fact: str, test: Any, name: str) -> Clause:
         maximum=float(bounds[1]),
         absent=bool(test.get("absent", False)),
     )
+
+
+def _is_number(value: Any) -> bool:
+    # Beyond that a whole number is no float any more.
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 1000)
 
 
 def _patterns(value: Any, name: str, fact: str) -> tuple[str, ...]:
@@ -363,6 +379,8 @@ def _preference(item: Any, name: str) -> Preference:
     if len(item) != 2 or item.get("order", "most") not in ("most", "fewest"):
         raise RuleError(f"{name}: a preference is near, match, or order = most or fewest")
     near = item.get("near")
+    if near is not None and not _is_number(near):
+        raise RuleError(f"{name}: near is a number")
     return Preference(
         fact=item["fact"],
         near=None if near is None else float(near),

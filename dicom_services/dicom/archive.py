@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
@@ -104,7 +105,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         # Never more than the size it declares, which was counted; a wrong checksum raises.
         content = archive.read(info)
-    except (zipfile.BadZipFile, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise InputError("zip_unsafe", reason="broken") from error
     if content[:4] == _ZIP and content[128:132] != b"DICM":
         raise InputError("zip_unsafe", reason="nested")
