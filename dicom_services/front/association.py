@@ -31,7 +31,10 @@ _CLIENT_IDLE_S: Final = 600.0
 """An ultrasound machine sends an image now and then, over one association for the whole visit."""
 _STALL_S: Final = 30.0
 _SLOWEST_BYTES_PER_S: Final = 1_000.0
-_SPARE_BACKEND_S: Final = 1.0
+_SPARE_BACKEND_S: Final = 0.1
+"""How long an association is idle before another may have its slot: sixty idle ones and one who
+comes must get by with sixteen slots."""
+_LOOK_S: Final = 0.5
 _RECEIVE_BYTES: Final = 256 << 10
 
 
@@ -163,7 +166,8 @@ class Association:
         poll.register(self._client, select.POLLIN)
         if backend.is_open:
             poll.register(backend, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(_SPARE_BACKEND_S * 1_000)}
+        look_s = _SPARE_BACKEND_S if self._slots.are_scarce else _LOOK_S
+        ready = {descriptor for descriptor, _ in poll.poll(look_s * 1_000)}
         if ready:
             self._heard_s = time.monotonic()
         if backend.is_open and backend.fileno() in ready:
@@ -184,6 +188,7 @@ class Association:
     def _check_time(self, backend: Backend, incoming: Incoming, delivery: Delivery) -> None:
         now_s = time.monotonic()
         idle_s = now_s - self._heard_s
+        self._give_way(backend, incoming, delivery, now_s)
         if incoming.is_busy:
             taken_s = now_s - incoming.began_s
             slow = taken_s > _STALL_S and incoming.length < _SLOWEST_BYTES_PER_S * taken_s
@@ -192,8 +197,19 @@ class Association:
             return
         if delivery.is_idle and idle_s > _CLIENT_IDLE_S:
             raise pdu.ProtocolError("idle")
+
+    def _give_way(
+        self, backend: Backend, incoming: Incoming, delivery: Delivery, now_s: float
+    ) -> None:
+        """Leave Orthanc to others while this modality sends nothing, even amid a message."""
         spare = delivery.is_idle and now_s - backend.idle_since_s >= _SPARE_BACKEND_S
-        if spare and backend.is_open and self._slots.are_scarce:
+        if not (spare and backend.is_open and self._slots.are_scarce):
+            return
+        if incoming.begun is not None and incoming.begun.sent:
+            delivery.take_back(incoming.begun)
+            # All of it goes once it is whole.
+            incoming.begun.sound_until = -1
+        else:
             backend.release()
 
     # --- a whole message ---------------------------------------------------------------------

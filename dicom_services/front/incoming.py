@@ -82,6 +82,11 @@ class Incoming:
         return bool(self._command_set or self._unit_left or self._head)
 
     @property
+    def begun(self) -> Message | None:
+        """The message that is coming in, once its command has come."""
+        return self._message
+
+    @property
     def length(self) -> int:
         """Bytes of the message that is coming in."""
         body = self._message.body if self._message is not None else None

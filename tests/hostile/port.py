@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dicom_services.data_folder import DataFolder
 from tests.hostile.build import CT, EXPLICIT, IMPLICIT, LITTLE, PLAIN
-from tests.hostile.runner import Watch
+from tests.hostile.runner import MOST_BYTES, Watch
 from tests.hostile.scu import (
     ABORT,
     P_DATA,
@@ -35,7 +35,7 @@ from tests.hostile.scu import (
 )
 
 MOST_ECHO_S: Final = 2.0
-_MOST_GROWTH_MB: Final = 300
+_MOST_GROWTH_MB: Final = 150
 _SILENT: Final = 60
 _CONTEXTS: Final = [(VERIFICATION, IMPLICIT), (CT, EXPLICIT), (CT, IMPLICIT)]
 _UID: Final = "1.2.826.0.1.3680043.10.1.88"
@@ -51,6 +51,7 @@ class Abuse:
     slowest_echo_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     peak_mb: dict[str, int] = field(default_factory=dict)
+    grown_mb: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -95,7 +96,7 @@ def abuse(folder: DataFolder, seed: int, associations: int, held_s: float = 8.0)
     """All of it against a running stack whose modality RADLOOP is this machine."""
     began, told, port = time.monotonic(), Abuse(), folder.state().dicom_port
     watch = Watch(folder)
-    before = watch.peaks_mb()
+    before = watch.resident_mb()
     good = GoodClient(port, told)
     good.start()
     try:
@@ -115,9 +116,13 @@ def abuse(folder: DataFolder, seed: int, associations: int, held_s: float = 8.0)
     told.faults += [f"{name} died" for name, pid in watch.before.items() if after.get(name) != pid]
     told.peak_mb = watch.peaks_mb()
     told.faults += [
-        f"{name} grew by {peak - before[name]} MB"
-        for name, peak in told.peak_mb.items()
-        if peak - before.get(name, 0) > _MOST_GROWTH_MB
+        f"{name}: {peak} MB" for name, peak in told.peak_mb.items() if peak > MOST_BYTES >> 20
+    ]
+    told.grown_mb = {name: now - before.get(name, 0) for name, now in watch.resident_mb().items()}
+    told.faults += [
+        f"{name} has grown by {more} MB"
+        for name, more in told.grown_mb.items()
+        if more > _MOST_GROWTH_MB
     ]
     told.seconds = round(time.monotonic() - began, 1)
     return told

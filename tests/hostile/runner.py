@@ -76,12 +76,19 @@ class Watch:
         return {one.name: one.pid for one in self._supervisor.processes()}
 
     def peaks_mb(self) -> dict[str, int]:
-        """VmHWM of each."""
+        """The most memory each has had."""
+        return self._memory_mb("VmHWM:")
+
+    def resident_mb(self) -> dict[str, int]:
+        """The memory each has now."""
+        return self._memory_mb("VmRSS:")
+
+    def _memory_mb(self, field: str) -> dict[str, int]:
         found = {}
         for name, pid in self.pids().items():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{pid}/status").read_text()
-                found[name] = int(status.split("VmHWM:")[1].split()[0]) // 1024
+                found[name] = int(status.split(field)[1].split()[0]) // 1024
         return found
 
     def close(self, report: Report) -> None:
@@ -188,19 +195,26 @@ def alive(folder: DataFolder, orthanc: Orthanc, stored: Iterable[Case]) -> Repor
 
 
 def by_send(
-    cases: Iterable[Case], folder: DataFolder, profile: Path, *, calling: str = "RADLOOP"
+    cases: Iterable[Case],
+    folder: DataFolder,
+    profile: Path,
+    *,
+    calling: str = "RADLOOP",
+    together: bool = False,
 ) -> Report:
-    """Route b: `radloop send`, a folder for each class."""
+    """Route b: `radloop send`, a folder for each class or one for all."""
     began, report = time.monotonic(), Report("send")
     watch = Watch(folder)
     environment = {**os.environ, "RADLOOP_DATA": str(folder.home), "RADLOOP_CONFIG": str(profile)}
     with tempfile.TemporaryDirectory(prefix="hostile-") as home:
-        for kind in _write(cases, Path(home)):
-            report.files += sum(1 for _ in kind.iterdir())
+        kinds = _write(cases, Path(home))
+        for kind in [Path(home)] if together else kinds:
+            report.files += sum(1 for one in kind.rglob("*.dcm"))
             command = [sys.executable, "-m", "dicom_services.cli", "send", str(kind)]
             code, text, peak = _command([*command, "--aet", calling], environment, 300.0)
             report.refused[f"exit {code}"] += 1
             _judge(report, kind.name, code, text, peak)
+        for kind in kinds:
             shutil.rmtree(kind)
     watch.close(report)
     report.seconds = round(time.monotonic() - began, 1)
@@ -221,6 +235,7 @@ def by_analyze(cases: Iterable[Case]) -> Report:
             path = Path(home, "in.dcm")
             path.write_bytes(case.file)
             words = ["radloop", "analyze", str(path), "--out", str(Path(home, "out"))]
+            words += ["--everything-above-130"]
             start = time.monotonic()
             code, text, peak = _forked(main, words, Path(home, "said"))
             report.took(case.name, time.monotonic() - start)
@@ -232,8 +247,9 @@ def by_analyze(cases: Iterable[Case]) -> Report:
 
 
 def _code_said(text: str) -> str:
-    found = re.search(r"^([a-z]+(?:_[a-z]+)*)(?::|$| \()", text, re.MULTILINE)
-    return found[1] if found else "said nothing"
+    """The code of an error, with the reason of the gate if it was that one."""
+    found = re.findall(r"^([a-z]+(?:_[a-z]+)+)( .*reason=([a-z_]+))?", text, re.MULTILINE)
+    return " ".join((found[-1][0], found[-1][2])).strip() if found else "said nothing"
 
 
 def _judge(report: Report, name: str, code: int, text: str, peak: int) -> None:
