@@ -176,14 +176,27 @@ def _run(job: Job, orthanc: Orthanc) -> _End:
 def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
     # A slice that came meanwhile makes this result one of half a study.
     _instances(orthanc, job)
-    _advance(orthanc, job, "storing")
+    results = _results(outcome)
+    # Announced, so that nothing is left unnamed if this process ends between two of them.
+    _advance(orthanc, job, "storing", announced=list(results))
     if outcome.objects:
         try:
             orthanc.stow([to_bytes(one) for one in outcome.objects])
         except InputError as error:
             # What Orthanc will not take is our mistake, not the study's.
             raise CorruptError(error.code) from None
-    results = tuple(
+    return _End(
+        outcome.state,
+        outcome.code,
+        summary=outcome.headline,
+        results=results,
+        facts=dict(outcome.facts),
+    )
+
+
+def _results(outcome: Outcome) -> tuple[dict[str, str], ...]:
+    """Modality, SOP Instance UID and Orthanc's series id of each object."""
+    return tuple(
         {
             "modality": str(one.Modality),
             "sop": str(one.SOPInstanceUID),
@@ -192,13 +205,6 @@ def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
             ),
         }
         for one in outcome.objects
-    )
-    return _End(
-        outcome.state,
-        outcome.code,
-        summary=outcome.headline,
-        results=results,
-        facts=dict(outcome.facts),
     )
 
 
@@ -210,8 +216,8 @@ def _instances(orthanc: Orthanc, job: Job) -> list[str]:
     return present
 
 
-def _advance(orthanc: Orthanc, job: Job, stage: str) -> None:
-    state = report(orthanc, job.series, job.id, "running", stage=stage)
+def _advance(orthanc: Orthanc, job: Job, stage: str, **more: Any) -> None:
+    state = report(orthanc, job.series, job.id, "running", stage=stage, **more)
     if state in _FINAL:
         # Superseded, or ended by another try: whatever it is, this one is not needed.
         raise _Superseded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,11 @@ class Page(NamedTuple):
     instances: list[str]
     last: int
     done: bool
+
+
+def moment() -> str:
+    """Now, as Orthanc dates its changes: in UTC, whatever the time zone of this machine."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
 
 
 class Arrivals:

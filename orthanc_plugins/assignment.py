@@ -108,6 +108,7 @@ def add_job(
         "updated": moment,
         "summary": "",
         "results": [],
+        "announced": [],
         "settings": rule.settings,
     }
     return job_id, True
@@ -136,7 +137,7 @@ def move(job: ledger.JobRecord, state: str, more: Mapping[str, Any]) -> bool:
         return False
     job["state"] = state
     job["updated"] = now()
-    for name in ("code", "stage", "summary", "results", "facts"):
+    for name in ("code", "stage", "summary", "results", "announced", "facts"):
         if name in more:
             job[name] = more[name]
     return True

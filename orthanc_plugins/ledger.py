@@ -87,7 +87,8 @@ def write_record(record: Record) -> str:
     """The metadata value, with only the newest jobs kept."""
     jobs = record["jobs"]
     if len(jobs) > MAX_JOBS:
-        newest = sorted(jobs, key=lambda job: str(jobs[job]["updated"]))[-MAX_JOBS:]
+        # By entry, for a clock may be set back; what still stands is kept in any case.
+        newest = sorted(jobs, key=lambda job: jobs[job]["state"] != "superseded")[-MAX_JOBS:]
         record["jobs"] = {job: jobs[job] for job in jobs if job in newest}
     return json.dumps(record, separators=(",", ":"))
 
@@ -99,17 +100,17 @@ def latest_job(record: Record, rule: str) -> tuple[str, JobRecord] | None:
         for name, job in record["jobs"].items()
         if job["rule"] == rule and job["state"] != "superseded"
     ]
-    return max(jobs, key=lambda item: item[1]["created"]) if jobs else None
+    return jobs[-1] if jobs else None
 
 
 def job_with_results(record: Record, rule: str, but: str = "") -> str:
     """The newest job of a rule that left results in the archive, `but` that one; "" for none."""
     jobs = [
-        (job["created"], name)
+        name
         for name, job in record["jobs"].items()
         if job["rule"] == rule and job["results"] and name != but
     ]
-    return str(max(jobs)[1]) if jobs else ""
+    return jobs[-1] if jobs else ""
 
 
 def may_follow(old: str, new: str) -> bool:

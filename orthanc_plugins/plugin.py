@@ -15,6 +15,7 @@ from typing import Any
 
 import orthanc
 
+from orthanc_plugins.arrivals import moment
 from orthanc_plugins.router import Router
 
 JOB = "[0-9a-f]{40}"
@@ -26,7 +27,7 @@ def _log(text: str) -> None:
 
 
 def _start(settings: dict[str, Any]) -> Router:
-    started_at = time.strftime("%Y%m%dT%H%M%S", time.localtime())
+    started_at = moment()
     router = Router(settings, _log, started_at)
     try:
         # Now, because Orthanc opens its ports only after this.

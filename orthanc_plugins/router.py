@@ -29,6 +29,11 @@ MAX_FAULTS: Final = 3
 """How often a study that cannot be decided on, for no fault of Orthanc's, is tried."""
 
 
+OVERDUE_S: Final = 120.0
+"""Beyond its longest wait or its longest run, within this the queue gives a job up by itself."""
+_UNDER_WAY: Final = frozenset({"queued", "started", "scheduled", "deferred"})
+
+
 class Router:
     """The plugin's two threads and the lock they share with the REST routes."""
 
@@ -47,6 +52,12 @@ class Router:
         self._index = JobIndex()
         # Series of each job that has to be queued.
         self._pending: OrderedDict[str, str] = OrderedDict()
+        # What the queue said of each unfinished job, and since when it has said so.
+        self._under_way: dict[str, tuple[str, float]] = {}
+        self._longest_s: dict[str, float] = {
+            "scheduled": OVERDUE_S + sum(settings["retry_s"]),
+            "started": OVERDUE_S + float(settings["job_timeout_s"]),
+        }
         self._wake = threading.Event()
         self._queue_answers = True
         self._poison = Poison(settings, log)
@@ -114,6 +125,8 @@ class Router:
             return
         if is_result:
             self._record_result(study, series, described["Instances"])
+            for sibling in archive.study_series(study):
+                self._mark_superseded(sibling)
             return
         self._facts[series] = facts
         self._arriving.arrived(
@@ -320,10 +333,12 @@ class Router:
         """Bring ledger and queue together; how many jobs have to be queued again."""
         with self._lock:
             unfinished = [one for one in self._index.unfinished() if one[0] not in self._pending]
+        left = {job_id for job_id, _ in unfinished}
+        self._under_way = {job: told for job, told in self._under_way.items() if job in left}
         repaired = 0
         for job_id, series in unfinished:
             status = self._queue.status(job_id)
-            if status in ("queued", "started", "scheduled", "deferred"):
+            if status in _UNDER_WAY and not self._overdue(job_id, status):
                 continue
             again = status == "failed" and self._queue.again(job_id)
             with self._lock:
@@ -335,6 +350,19 @@ class Router:
                     self._queue_later(series, [job_id])
                 repaired += 1
         return repaired
+
+    def _overdue(self, job_id: str, status: str) -> bool:
+        """Whether the queue has called a job so for longer than it can be true.
+
+        The queue counts by the clock on the wall. Once that was set back, a retry that was due in
+        seconds waits for as long as it was set back, and a dead worker seems to live.
+        """
+        now_s = time.monotonic()
+        known, since_s = self._under_way.setdefault(job_id, (status, now_s))
+        if known != status:
+            self._under_way[job_id] = (status, now_s)
+            return False
+        return status in self._longest_s and now_s - since_s > self._longest_s[status]
 
     def _lost(self, job_id: str, series: str, status: str, *, again: bool) -> bool:
         """Whether a job that the queue no longer works on has to be queued again."""
@@ -388,7 +416,7 @@ class Router:
                     )
             moved = self._move(series, job_id, state, more)
             if moved and more.get("results"):
-                self._mark_superseded(series, job_id)
+                self._mark_superseded(series)
             record = self._record(series)
             job = record["jobs"].get(job_id) if record else None
             if record is None or job is None:
@@ -398,20 +426,38 @@ class Router:
                 self._removed(str(record["study"]), series)
             return str(job["state"])
 
-    def _mark_superseded(self, series: str, job_id: str) -> None:
-        """Mark the results that a stored job took the place of, in the archive itself."""
+    def _mark_superseded(self, series: str) -> None:
+        """Mark the results that a stored job took the place of, in the archive itself.
+
+        A job that was superseded while it stored may have left any of what it had announced.
+        """
         record = self._record(series)
-        job = record["jobs"][job_id] if record else None
-        if record is None or job is None or job["state"] == "superseded":
+        if record is None:
             return
-        for name, old in record["jobs"].items():
-            if name == job_id or old["rule"] != job["rule"] or old["state"] != "superseded":
+        superseded = [job for job in record["jobs"].values() if job["state"] == "superseded"]
+        adopted = [self._adopt(job) for job in superseded]
+        if any(adopted):
+            self._write(series, record)
+        for old in superseded:
+            standing = ledger.latest_job(record, old["rule"])
+            if standing is None or not standing[1]["results"]:
                 continue
             for result in old["results"]:
                 marked = self._record(str(result["series"]))
                 if marked is not None and not marked["superseded_by"]:
-                    marked["superseded_by"] = job_id
+                    marked["superseded_by"] = standing[0]
                     self._write(str(result["series"]), marked)
+
+    def _adopt(self, job: ledger.JobRecord) -> bool:
+        """Take announced results that are in the archive for results; whether there were any."""
+        known = {result["series"] for result in job["results"]}
+        left = [
+            result
+            for result in job.get("announced", [])
+            if result["series"] not in known and self._record(str(result["series"])) is not None
+        ]
+        job["results"] = [*job["results"], *left]
+        return bool(left)
 
     def run_again(self, series: str, rule_name: str) -> str:
         """A person's wish: a new run of a rule on a series; the new job's id, "" if impossible."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from orthanc_plugins import ledger
 
@@ -20,8 +20,8 @@ def series_view(
     state, code = ledger.series_state(record)
     if record is None and not arriving:
         state, code = "done", "before_radloop"
-    jobs = list(record["jobs"].items()) if record else []
-    jobs.sort(key=lambda item: str(item[1]["created"]), reverse=True)
+    # In the order they were entered, which no clock that was set back can change.
+    jobs = list(reversed(record["jobs"].items())) if record else []
     return {
         "series": series,
         "study": study,
@@ -50,11 +50,12 @@ def study_view(
     }
 
 
+_NOT_SHOWN: Final = frozenset({"settings", "instances", "lost", "announced"})
+
+
 def job_view(
     job_id: str, series: str, job: ledger.JobRecord, *, quarantined: int = 0
 ) -> dict[str, Any]:
     """One job, and how many instances its series has lost to the quarantine."""
-    shown = {
-        name: value for name, value in job.items() if name not in ("settings", "instances", "lost")
-    }
+    shown = {name: value for name, value in job.items() if name not in _NOT_SHOWN}
     return {"job": job_id, "series": series, "quarantined": quarantined, **shown}

@@ -82,6 +82,8 @@ class Rig:
             "software_version": "1",
             "pipelines": {"calcium": "1.0.0"},
             "reconcile_s": 30,
+            "retry_s": [10, 60, 300],
+            "job_timeout_s": 1800,
             "run": str(tmp_path),
             "storage": str(tmp_path / "orthanc"),
             "supervisor_log": str(tmp_path / "supervisord.log"),
@@ -437,6 +439,24 @@ def test_results_stored_while_being_superseded_are_named_by_the_next_report(rig:
     second = rig.jobs("se")[0]["job"]
     rig.router.report("se", second, "done", {"results": [{"sop": "2", "series": "gone"}]})
     assert rig.router.series_view("sr")["state"] == "superseded"
+
+
+def test_results_of_a_job_that_died_while_storing_are_superseded_with_it(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    first = rig.jobs("se")[0]["job"]
+    announced = [{"sop": name, "series": name} for name in ("seg", "sr", "never")]
+    rig.router.report("se", first, "running", {"stage": "storing", "announced": announced})
+    rig.orthanc.receive("st", "seg", 1, Modality="SEG")
+    rig.orthanc.receive("st", "se", 1)
+    rig.settle()
+    second = rig.jobs("se")[0]["job"]
+    rig.router.report("se", second, "done", {"results": [{"sop": "2", "series": "new"}]})
+    rig.orthanc.receive("st", "sr", 1, Modality="SR")
+    rig.turn()
+    assert [rig.router.series_view(name)["state"] for name in ("seg", "sr")] == ["superseded"] * 2
+    assert [one["sop"] for one in rig.jobs("se")[1]["results"]] == ["seg", "sr"]
+    assert rig.router.study_view("st")["state"] == "done"
 
 
 def test_the_same_instances_after_others_came_and_went_are_analysed_anew(rig: Rig) -> None:
