@@ -77,8 +77,8 @@ class Poison:
         if not found and crumb:
             found = self._strike(crumb)
         self.unexplained = not found
-        took = round((time.monotonic() - began_s) * 1000)
-        self._log(f"radloop: after {self.fault}: {found} instances set aside in {took} ms")
+        code, count = self.fault, found
+        self._log(f"radloop: after {code}: {count} instances set aside")
         time.sleep(max(0.0, began_s + SETTLED_S - time.monotonic()))
 
     def _of_crumb(self, crumb: Crumb) -> int:
@@ -109,9 +109,9 @@ class Poison:
         return found
 
     def _strike(self, crumb: Crumb) -> int:
-        strikes = self._notes.strike(crumb.instance)
-        self._log(f"radloop: crash {strikes} while one and the same instance was read")
-        if strikes < STRIKES:
+        count = self._notes.strike(crumb.instance)
+        self._log(f"radloop: crash {count} while one and the same instance was read")
+        if count < STRIKES:
             return 0
         with suppress(ValueError):
             return int(self._set_aside(self.storage.path(crumb.file), _POISON, crumb.instance))
@@ -203,7 +203,8 @@ class Poison:
         if refusal is None:
             self._name(instance, str(described["ParentSeries"]), is_taken=False)
         elif self._keep(path, refusal, "upload", digest):
-            self._log(f"radloop: an upload went into quarantine: {refusal.reason}")
+            code = refusal.reason
+            self._log(f"radloop: an upload went into quarantine: {code}")
             self._take_away(Removal(path.name, instance, is_poison=False), removed)
         else:
             # Whoever sent it was told that it is stored: better unread than lost.

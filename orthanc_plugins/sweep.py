@@ -112,7 +112,8 @@ class Sweep:
                 self._save()
                 saved_s = time.monotonic()
         self._save()
-        self._log(f"radloop: sweep: {self._files} files, {self._taken} into quarantine")
+        count = self._taken
+        self._log(f"radloop: sweep ended: {count} instances into quarantine")
 
     def _look(self, path: Path) -> None:
         refusal = None
