@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,6 +42,10 @@ _FINAL: Final = frozenset({"done", "refused", "failed", "superseded"})
 WORKER_TTL_S: Final = 60
 MAINTENANCE_S: Final = 15
 MONITORING_S: Final = 5
+DISK_FULL: Final = "disk_full"
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LITTLE_BYTES: Final = 32 << 20
+"""The results of one study, and what Orthanc's index may grow by."""
 _node: Node | None = None
 
 
@@ -57,12 +63,11 @@ def run_job(message: dict[str, Any]) -> None:
     job = Job.from_message(message)
     began = time.monotonic()
     with node.orthanc() as orthanc:
-        ended = _ended(job, orthanc)
+        ended = _told(job, orthanc, _ended(job, orthanc))
         # Outside of every handler: what happened in there must not travel on as a context.
         if ended.again:
             _leave_word(ended)
             raise UnavailableError(ended.code)
-        report(orthanc, job.series, job.id, ended.state, **ended.more)
     event(
         "job.ended",
         job=job.id,
@@ -102,8 +107,7 @@ def _ended(job: Job, orthanc: Orthanc) -> _End:
     except InputError as error:
         return _End("refused", error.code)
     except UnavailableError as error:
-        event("job.delayed", level=logging.WARNING, job=job.id, code=error.code)
-        return _End("", error.code, again=True)
+        return _delayed(job, _reason(error.code, orthanc))
     except RadloopError as error:
         event("job.failed", level=logging.ERROR, job=job.id, code=error.code)
         return _End("failed", error.code)
@@ -114,8 +118,39 @@ def _ended(job: Job, orthanc: Orthanc) -> _End:
         event("job.failed", level=logging.ERROR, job=job.id, code="out_of_memory")
         return _End("failed", "out_of_memory")
     except BaseException as error:  # noqa: BLE001 - decoders panic with more than Exception
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _delayed(job, DISK_FULL)
         event("job.failed", level=logging.ERROR, job=job.id, code="internal_error", error=error)
         return _End("failed", "internal_error")
+
+
+def _told(job: Job, orthanc: Orthanc, ended: _End) -> _End:
+    """Tell the ledger; what it could not be told is to be done again."""
+    try:
+        if not ended.again:
+            report(orthanc, job.series, job.id, ended.state, **ended.more)
+        elif ended.code == DISK_FULL:
+            # Nothing mends this but a person, who looks there.
+            report(orthanc, job.series, job.id, "running", code=DISK_FULL, stage="delayed")
+    except UnavailableError as error:
+        return ended if ended.again else _delayed(job, _reason(error.code, orthanc))
+    return ended
+
+
+def _delayed(job: Job, code: str) -> _End:
+    event("job.delayed", level=logging.WARNING, job=job.id, code=code)
+    return _End("", code, again=True)
+
+
+def _reason(code: str, orthanc: Orthanc) -> str:
+    """`disk_full` where that is why Orthanc could not store; it does not say so itself."""
+    if code not in ("stow_failed", "orthanc_failed"):
+        return code
+    try:
+        free_bytes = int(orthanc.status()["storage_free_bytes"])
+    except (RadloopError, KeyError, TypeError, ValueError):
+        return code
+    return DISK_FULL if free_bytes < _LITTLE_BYTES else code
 
 
 def _leave_word(ended: _End) -> None:
@@ -123,7 +158,9 @@ def _leave_word(ended: _End) -> None:
     queued = get_current_job()
     if queued is not None:
         queued.meta.update(code=ended.code, again=True)
-        queued.save_meta()
+        # Away itself, the queue forgets the job, and the reconciler queues it again.
+        with suppress(redis.RedisError):
+            queued.save_meta()
 
 
 def report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -538,6 +539,7 @@ class Router:
                 "last_crash": self._poison.fault,
                 "quarantined": self._poison.taken,
                 "sweep": self._sweep.view(),
+                "storage_free_bytes": shutil.disk_usage(self._settings["storage"]).free,
             }
 
     def sweep(self) -> dict[str, Any]:

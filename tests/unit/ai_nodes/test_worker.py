@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import io
 import json
@@ -142,6 +143,8 @@ class FakeOrthanc:
         self.ledger: dict[str, str] = {}
         self.on_fetch: Callable[[], None] = lambda: None
         self.on_stow: Callable[[], None] = lambda: None
+        self.on_report: Callable[[dict[str, Any]], None] = lambda _: None
+        self.free_bytes = 1 << 40
 
     def __enter__(self) -> FakeOrthanc:
         return self
@@ -167,12 +170,16 @@ class FakeOrthanc:
         self.events.append("stored")
         return len(files)
 
+    def status(self) -> dict[str, Any]:
+        return {"storage_free_bytes": self.free_bytes}
+
     def post_json(self, path: str, body: object, *, again: bool = False) -> dict[str, str]:
         match = re.fullmatch(rf"/radloop/series/{SERIES_ID}/jobs/{JOB_ID}/([a-z]+)/(.+)", path)
         assert match is not None, path
         assert body is None
         assert again
         more = json.loads(base64.urlsafe_b64decode(match[2]))
+        self.on_report({"state": match[1], **more})
         self.reports.append({"state": match[1], **more})
         self.events.append(more.get("stage") or match[1])
         return {"state": self.ledger.get(more.get("stage", ""), match[1])}
@@ -318,6 +325,49 @@ def foreign_trouble() -> None:
         raise OSError(f"{PLANTED}^NAME at 127.0.0.1")
     except OSError as error:
         raise UnavailableError("orthanc_unreachable", note=PLANTED) from error
+
+
+@pytest.mark.parametrize(
+    ("error", "free_bytes", "code"),
+    [
+        (OSError(errno.ENOSPC, PLANTED), 1 << 40, "disk_full"),
+        (OSError(errno.EDQUOT, PLANTED), 1 << 40, "disk_full"),
+        (UnavailableError("stow_failed", reason=272), 1 << 20, "disk_full"),
+        (UnavailableError("orthanc_failed", status=500), 0, "disk_full"),
+        (UnavailableError("stow_failed", reason=272), 1 << 40, "stow_failed"),
+        (UnavailableError("orthanc_timeout"), 0, "orthanc_timeout"),
+    ],
+)
+def test_disk_without_room_delays_the_job_under_its_own_name(orthanc, error, free_bytes, code):
+    orthanc.free_bytes = free_bytes
+    orthanc.on_stow = raising(error)
+    with pytest.raises(UnavailableError) as caught:
+        worker.run_job(orthanc.message())
+    assert caught.value.code == code
+    told = [one for one in orthanc.reports if one["code"]]
+    assert [(one["state"], one["code"]) for one in told] == [("running", "disk_full")][
+        : code == "disk_full"
+    ]
+
+
+def test_result_that_the_ledger_could_not_be_told_of_is_done_again(orthanc):
+    def full(told: dict[str, Any]) -> None:
+        if told["state"] == "done":
+            raise UnavailableError("orthanc_failed")
+
+    orthanc.on_report = full
+    with pytest.raises(UnavailableError, match="orthanc_failed"):
+        worker.run_job(orthanc.message())
+    orthanc.on_report = lambda _: None
+    worker.run_job(orthanc.message())
+    assert orthanc.last == ("done", "")
+
+
+def test_results_are_announced_before_the_first_of_them_is_stored(orthanc):
+    worker.run_job(orthanc.message())
+    announced = next(one["announced"] for one in orthanc.reports if one["stage"] == "storing")
+    assert announced == orthanc.reports[-1]["results"]
+    assert len(announced) == 3
 
 
 def test_unavailable_service_is_tried_again_and_its_words_are_left_behind(orthanc, written):
