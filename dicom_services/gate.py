@@ -501,7 +501,7 @@ def _fragments(
 def _is_padding(data: Bytes, position: int) -> bool:
     """Whether nothing but zeros follows: some archives fill files up to whole blocks."""
     tail = bytes(data[position : position + (1 << 20)])
-    return len(data) - position <= len(tail) and not any(tail)
+    return len(data) - position <= len(tail) and not tail.strip(b"\0")
 
 
 def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:

@@ -73,7 +73,9 @@ class Delivery:
             return
         if self._unanswered or not self._backend.is_open:
             return
-        if not message.sound_until:
+        if not message.sound_until and body.length >= message.look_again:
+            # Each look is at all of it: doubling keeps the sum of them in proportion.
+            message.look_again = 2 * body.length
             message.sound_until = self._early_end(message, body)
         end = min(body.length, message.sound_until) - _HELD_BACK
         if message.sound_until > 0 and end - message.sent >= _EARLY_BYTES:

@@ -32,6 +32,8 @@ class Message:
         How much of its data set has gone there on the present association.
     sound_until : int
         As `gate.sound_until`.
+    look_again : int
+        Length of its data set from which on that is worth another look.
     """
 
     context: int
@@ -41,6 +43,7 @@ class Message:
     tries: int = 0
     sent: int = 0
     sound_until: int = 0
+    look_again: int = 0
 
     def close(self) -> None:
         """Give its data set's room back."""

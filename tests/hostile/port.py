@@ -49,6 +49,7 @@ class Abuse:
     sockets: int = 0
     echoes: int = 0
     slowest_echo_s: float = 0.0
+    slowest_during: str = ""
     answers: Counter[str] = field(default_factory=Counter)
     peak_mb: dict[str, int] = field(default_factory=dict)
     grown_mb: dict[str, int] = field(default_factory=dict)
@@ -82,7 +83,9 @@ class GoodClient(threading.Thread):
                 self._told.faults.append(f"no C-ECHO during {self.doing}: {error!r}")
             took = time.monotonic() - start
             self._told.echoes += 1
-            self._told.slowest_echo_s = max(self._told.slowest_echo_s, round(took, 3))
+            if took > self._told.slowest_echo_s:
+                self._told.slowest_echo_s = round(took, 3)
+                self._told.slowest_during = self.doing
             if took > MOST_ECHO_S:
                 self._told.faults.append(f"C-ECHO after {took:.1f} s during {self.doing}")
 

@@ -133,12 +133,16 @@ def by_store(
         except (BrokenOffError, RejectedError) as error:
             # An answer too, if not a good one; a proposal that no standard knows ends like that.
             report.refused[f"{type(error).__name__}"] += 1
+            if scu is not None:
+                scu.socket.close()
             if _are_uids(*context, case.instance):
                 report.faults.append(f"{case.name}: {error}")
             contexts, scu = [], None
             continue
         except TimeoutError:
             report.faults.append(f"{case.name}: no answer")
+            if scu is not None:
+                scu.socket.close()
             contexts, scu = [], None
             continue
         finally:
@@ -239,7 +243,10 @@ def by_analyze(cases: Iterable[Case]) -> Report:
             start = time.monotonic()
             code, text, peak = _forked(main, words, Path(home, "said"))
             report.took(case.name, time.monotonic() - start)
-            report.refused[_code_said(text) if code else "done"] += 1
+            said = _code_said(text) if code else "done"
+            report.refused[said] += 1
+            if not said:
+                report.faults.append(f"{case.name}: no code: {text[-300:]}")
             report.stored += code == 0
             _judge(report, case.name, code, text, peak)
     report.seconds = round(time.monotonic() - began, 1)
@@ -248,8 +255,9 @@ def by_analyze(cases: Iterable[Case]) -> Report:
 
 def _code_said(text: str) -> str:
     """The code of an error, with the reason of the gate if it was that one."""
-    found = re.findall(r"^([a-z]+(?:_[a-z]+)+)( .*reason=([a-z_]+))?", text, re.MULTILINE)
-    return " ".join((found[-1][0], found[-1][2])).strip() if found else "said nothing"
+    code = r"(?:^|refused: )([a-z]+(?:_[a-z]+)+)( .*reason=([a-z_]+))?"
+    found = re.findall(code, text, re.MULTILINE)
+    return " ".join((found[-1][0], found[-1][2])).strip() if found else ""
 
 
 def _judge(report: Report, name: str, code: int, text: str, peak: int) -> None:
