@@ -219,10 +219,19 @@ def _span(stream: BinaryIO, order: str) -> PixelSpan:
 def _cut(dataset: Dataset) -> bool:
     """Whether the last element kept is shorter than it says."""
     kept = sorted(dataset.keys())
-    last = dataset.get_item(kept[-1]) if kept else None
-    if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
+    last = _raw(dataset, kept[-1]) if kept else None
+    if last is None or last.length == UNDEFINED_LENGTH:
         return False
     return len(last.value or b"") < last.length
+
+
+def _raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
+    """An element as it stands in the file; None where it is absent or has no value there."""
+    try:
+        element = dataset.get_item(tag) if tag in dataset else None
+    except Exception:  # noqa: BLE001 - without a value pydicom converts, and raises almost anything
+        return None
+    return element if isinstance(element, RawDataElement) else None
 
 
 def _clean(value: bytes) -> str:
@@ -231,16 +240,17 @@ def _clean(value: bytes) -> str:
 
 def raw_bytes(header: Header, tag: BaseTag) -> bytes:
     """The bytes of a value as they stand in the file; empty when it is absent or overlong."""
-    element = header.dataset.get_item(tag) if tag in header.dataset else None
-    value = element.value if isinstance(element, RawDataElement) else None
+    element = _raw(header.dataset, tag)
+    value = element.value if element is not None else None
     return value if isinstance(value, bytes) and len(value) <= _TEXT_BYTES else b""
 
 
 def has(header: Header, tag: BaseTag) -> bool:
     """Whether an element is there and not empty."""
-    if tag not in header.dataset:
+    try:
+        element = header.dataset.get_item(tag) if tag in header.dataset else None
+    except Exception:  # noqa: BLE001 - as above
         return False
-    element = header.dataset.get_item(tag)
     return bool(element is not None and element.value)
 
 

@@ -106,7 +106,16 @@ def _child(name: str, seconds: float, seed: int, corpus: Path) -> int:
         "-print_final_stats=0",
         str(corpus),
     ]
-    atheris.Setup(words, lambda data: run(name, data))
+
+    def one(data: bytes) -> None:
+        try:
+            run(name, data)
+        except BaseException:
+            # libFuzzer's own timer may end the process before it has written the input.
+            _keep(name, data, "crash")
+            raise
+
+    atheris.Setup(words, one)
     atheris.Fuzz()
     return 0
 
