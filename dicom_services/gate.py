@@ -55,10 +55,10 @@ MAX_ELEMENTS: Final = 300_000
 """Elements and items of the whole file; eight thousand frames of a segmentation have as many."""
 MAX_ELEMENTS_OF_ONE: Final = 10_000
 """Of one data set or item; the whole of PS3.6 has six thousand."""
-MAX_STEPS: Final = 800_000_000
+MAX_STEPS: Final = 400_000_000
 """What readers that keep elements in linked lists do: for each the number of those before it, and
-more where tags do not ascend or lie deep, as JSON indents them. It is forty thousand items in one
-sequence; Debian's Orthanc needs two seconds for it."""
+more where tags do not ascend or lie deep, as JSON indents them. It is 28,000 items in one sequence;
+Debian's Orthanc needs a second for it."""
 MAX_TEXT_BYTES: Final = 16 << 20
 """Of all texts beyond a kilobyte, and values whose representation the file does not tell."""
 MAX_VALUES: Final = 1_000_000

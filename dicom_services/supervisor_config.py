@@ -91,7 +91,7 @@ def orthanc_program(folder: DataFolder, depends_on: str) -> Program:
             "RADLOOP_PLUGIN_CONFIG": str(folder.plugin_json),
             "LC_ALL": "C.UTF-8",
             # Fewer arenas: memory goes back after large studies.
-            "MALLOC_ARENA_MAX": "5",
+            "MALLOC_ARENA_MAX": "2",
         },
         depends_on=depends_on,
         stop_s=20,

@@ -32,6 +32,7 @@ _ANALYZE_S: Final = 60.0
 _COMMENT: Final = re.compile(r"radloop gate: ([a-z_]+)")
 _CODES_OF_EXIT: Final = (0, 2, 3)
 _CONTEXTS: Final = 120
+_PAGE, _PAGES = 50, 40
 
 
 @dataclass(slots=True)
@@ -183,8 +184,10 @@ def alive(folder: DataFolder, orthanc: Orthanc, stored: Iterable[Case]) -> Repor
             report.refused[error.code] += 1
         report.took(f"{name} {path.rsplit('/', 1)[-1]}", time.monotonic() - start)
 
-    ask("all", "/dicom-web/studies?limit=100000")
-    ask("all", "/dicom-web/instances?limit=1000")
+    # Page by page, as a viewer asks; each reads all files of its page.
+    for page in range(0, _PAGES * _PAGE, _PAGE):
+        ask("all", f"/dicom-web/studies?limit={_PAGE}&offset={page}")
+        ask("all", f"/dicom-web/instances?limit={_PAGE}&offset={page}")
     for case in stored:
         report.files += 1
         for one in orthanc.find("instances", {"SOPInstanceUID": case.instance}):

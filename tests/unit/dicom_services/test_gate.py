@@ -211,11 +211,11 @@ PAIRS: dict[str, list[Pair]] = {
         (many(gate.MAX_ELEMENTS), many(gate.MAX_ELEMENTS - 100)),
         # In one sequence: readers with linked lists walk n * n / 2 items.
         (
-            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 41_000)),
-            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 39_000)),
+            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 29_000)),
+            image_file(LITTLE, LITTLE.sequence(0x00081140, LITTLE.item() * 28_000)),
         ),
-        (image_file(LITTLE, bushy(2000)), image_file(LITTLE, bushy(1000))),
-        (image_file(LITTLE, disordered(9)), image_file(LITTLE, disordered(4))),
+        (image_file(LITTLE, bushy(800)), image_file(LITTLE, bushy(600))),
+        (image_file(LITTLE, disordered(3)), image_file(LITTLE, disordered(2))),
         (
             compressed_file([b""] * gate.MAX_ELEMENTS),
             compressed_file([JPEG_4] + [b""] * (gate.MAX_ELEMENTS - 100), frames="9"),
