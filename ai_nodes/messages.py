@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable
+import re
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rq.job import Job as QueueJob
@@ -15,6 +17,19 @@ from dicom_services.errors import CorruptError
 from dicom_services.log import event
 
 FUNCTION: Final = "ai_nodes.worker.run_job"
+LARGEST_MESSAGE: Final = 64 << 10
+"""Bytes; a message of ours has one thousand."""
+# Of the hash that RQ keeps of a job, what our jobs have. The rest names callbacks, webhooks, other
+# jobs to start; whoever can write to Redis could set it.
+_FIELDS: Final = frozenset(
+    {
+        *("created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat"),
+        *("data", "meta", "origin", "description", "status", "timeout", "worker_name"),
+        *("ttl", "result_ttl", "failure_ttl"),
+        *("number_of_retries", "retries_left", "retry_intervals"),
+    }
+)
+_QUEUE_NAME: Final = re.compile(rb"[a-z][a-z0-9_-]{0,62}\Z")
 
 
 class SignedJSON:
@@ -53,11 +68,24 @@ class SignedJSON:
 
 
 class AllowedJob(QueueJob):  # type: ignore[misc] # rq ships no usable types
-    """An RQ job that can only be `run_job`: everything else its hash may name is ignored.
+    """An RQ job that can only be `run_job`: everything else its hash may name is ignored."""
 
-    The hash holds more than the signed data: names of callbacks, webhooks, an instance. Whoever
-    can write to Redis could set them, so none of them is ever followed.
-    """
+    def restore(self, raw_data: Mapping[Any, Any]) -> None:
+        """Take over a hash of Redis.
+
+        One that is not of our making becomes a job without a message: no signature holds for that,
+        so it fails with a record. An error here would end the worker instead.
+        """
+        told = {_bytes(name): value for name, value in raw_data.items()}
+        kept = {name: told[name.encode()] for name in _FIELDS if name.encode() in told}
+        try:
+            kept["data"] = _bounded(_bytes(kept.get("data", b"")))
+            super().restore(kept)
+        except Exception as error:  # noqa: BLE001 - the hash may hold anything
+            event("queue.forged", level=logging.WARNING, code="job_hash", error=error)
+            origin = _bytes(told.get(b"origin", b""))
+            named = origin if _QUEUE_NAME.match(origin) else b""
+            super().restore({"data": b"", "origin": named, "status": b"queued"})
 
     @property
     def func(self) -> Callable[..., Any]:
@@ -83,3 +111,26 @@ class AllowedJob(QueueJob):  # type: ignore[misc] # rq ships no usable types
 
     def send_webhooks(self, *_: Any, **__: Any) -> None:
         """Never: a URL in Redis is not ours."""
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _bounded(data: bytes) -> bytes:
+    """A message as it was signed; RQ itself would inflate whatever somebody left there.
+
+    Raises
+    ------
+    CorruptError
+        `job_message` when it is longer than any of ours.
+    """
+    inflate = zlib.decompressobj()
+    try:
+        inflated = inflate.decompress(data, LARGEST_MESSAGE + 1)
+    except zlib.error:
+        # It was not compressed.
+        inflated = data
+    if len(inflated) > LARGEST_MESSAGE:
+        raise CorruptError("job_message")
+    return inflated

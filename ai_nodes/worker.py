@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import json
 import logging
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from ai_nodes.analysis import Outcome, analyse
 from ai_nodes.messages import AllowedJob, SignedJSON
 from ai_nodes.node import Node, read_node
 from ai_nodes.registry import PIPELINES
+from ai_nodes.scheduler import BoundScheduler
 from dicom_services.dicom.warm_up import warm_up
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.job import Job
@@ -46,6 +49,17 @@ DISK_FULL: Final = "disk_full"
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LITTLE_BYTES: Final = 32 << 20
 """The results of one study, and what Orthanc's index may grow by."""
+# What RQ raises on ids and hashes that are not of its own making.
+_FOREIGN: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    DeserializationError,
+    redis.ResponseError,
+)
+_OUR_ID: Final = re.compile(rb"[0-9a-f]{40}\Z")
 _node: Node | None = None
 
 
@@ -61,6 +75,7 @@ def run_job(message: dict[str, Any]) -> None:
     """
     node = _node or read_node()
     job = Job.from_message(message)
+    _require_own_id(job)
     began = time.monotonic()
     with node.orthanc() as orthanc:
         ended = _told(job, orthanc, _ended(job, orthanc))
@@ -76,6 +91,20 @@ def run_job(message: dict[str, Any]) -> None:
         code=ended.code,
         millis=round((time.monotonic() - began) * 1000),
     )
+
+
+def _require_own_id(job: Job) -> None:
+    """Refuse a message of ours that somebody queued once more under another id.
+
+    Raises
+    ------
+    CorruptError
+        `job_replayed`.
+    """
+    queued = get_current_job()
+    if queued is not None and queued.id != job.id:
+        event("queue.forged", level=logging.WARNING, code="job_replayed", job=job.id)
+        raise CorruptError("job_replayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,18 +302,61 @@ def _orthanc_series(patient: str, study: str, series: str) -> str:
 class _NodeWorker(Worker):  # type: ignore[misc] # rq ships no usable types
     """RQ's worker that also tells the ledger when a job died for the last time."""
 
+    def _start_scheduler(self, *_: Any, **__: Any) -> None:
+        # RQ names no way to choose the class.
+        self.scheduler = BoundScheduler(
+            self.queues,
+            connection=self.connection,
+            logging_level=logging.WARNING,
+            serializer=self.serializer,
+        )
+        self.scheduler.acquire_locks(auto_start=True)
+
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **options: Any) -> Any:
+        """As RQ's, which ends the worker when it meets an id or a key that is not ours."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(*args, **options)
+            except _FOREIGN as error:
+                event("queue.forged", level=logging.WARNING, code="job_unreadable", error=error)
+                self._drop_foreign()
+                # Whatever it is may come back; it shall not cost a processor.
+                time.sleep(1.0)
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's; what it cannot read must not end the worker either."""
+        try:
+            super().run_maintenance_tasks()
+        except _FOREIGN as error:
+            event("queue.unreadable", level=logging.WARNING, error=error)
+            self._drop_foreign()
+
+    def _drop_foreign(self) -> None:
+        """Forget ids that nobody of ours gave; RQ would stumble over them for ever."""
+        for queue in self.queues:
+            taken = queue.intermediate_queue_key
+            with contextlib.suppress(redis.RedisError):
+                for name in self.connection.lrange(taken, 0, -1):
+                    key = b"rq:job:" + name
+                    ours = _OUR_ID.match(name) is not None
+                    if not ours or self.connection.type(key) not in (b"hash", b"none"):
+                        self.connection.lrem(taken, 0, name)
+
     def handle_job_failure(self, job: AllowedJob, *args: Any, **options: Any) -> None:
         """As RQ's; what has no try left is a dead letter with a reason."""
         again = bool(job.should_retry)
         super().handle_job_failure(job, *args, **options)
-        # While a service is away the reconciler queues the job again.
-        if again or job.get_meta(refresh=True).get("again"):
-            return
         try:
+            # While a service is away the reconciler queues the job again.
+            if again or job.get_meta(refresh=True).get("again"):
+                return
             message = Job.from_message(job.args[0])
+            if message.id != job.id:
+                # A copy of somebody else's message fails for itself alone.
+                return
             with (_node or read_node()).orthanc() as orthanc:
                 report(orthanc, message.series, message.id, "failed", code="job_died")
-        except (CorruptError, DeserializationError):
+        except (CorruptError, DeserializationError, IndexError, AttributeError):
             # Not ours, and already recorded: no series waits for it.
             return
         except BaseException as error:  # noqa: BLE001 - the reconciler will find it

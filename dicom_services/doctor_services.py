@@ -106,7 +106,19 @@ def _redis(folder: DataFolder, settings: Settings, state: State) -> list[Check]:
     return [
         check(True, "Redis answers", waiting, ""),
         check(told.persistent, "queue", kept, "radloop down && radloop up"),
+        _foreign(folder),
     ]
+
+
+def _foreign(folder: DataFolder) -> Check:
+    """Messages in the queue that were not ours; the workers' logs are out of a forger's reach."""
+    count = 0
+    for log in folder.logs.glob("worker_*.log"):
+        with log.open("rb") as lines:
+            count += sum(b'"event": "queue.forged"' in line for line in lines)
+    found = f"{count} foreign messages in the workers' logs" if count else "no foreign messages"
+    advice = "somebody knows Redis's password: radloop down, delete secrets/redis, radloop up"
+    return check(not count, "queue's messages", found, advice, bad="WARN")
 
 
 def _reach(folder: DataFolder, state: State) -> list[Check]:
