@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from dicom_services.errors import MissingError, RadloopError
 from tests.chaos.corpus import ChaosStudy, make_corpus
-from tests.chaos.faults import FAULTS, deck
+from tests.chaos.faults import FAULTS, deck, share
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.modality import Account, Modality
-from tests.chaos.rig import Rig, running_rig
+from tests.chaos.rig import Rig, orphans, running_rig
 from tests.chaos.watch import Watch
 from tests.pacs import FINAL, view_of
 
@@ -28,8 +28,6 @@ SETTLE_LIMIT_S: Final = 420.0
 """An abandoned job is noticed after 75 s, tried again after 20 s; several times over."""
 _AHEAD: Final = 3
 """So many studies are sent before the first fault, so that there is work to hit."""
-_SHARE: Final = {"dicom": 2.0, "front": 2.0, "orthanc": 1.5, "disk": 1.5}
-"""Of the studies, by the first word of a fault: those that hit what is being sent get more."""
 _PAUSE_S: Final = (0.2, 1.5)
 
 
@@ -143,7 +141,7 @@ def _hurt(
         if sum(log.skipped.values()) > kills + 10:
             return
         time.sleep(draw.uniform(*_PAUSE_S))
-        log.released += studies_a_fault * _SHARE.get(name.partition("_")[0], 0.5)
+        log.released += studies_a_fault * share(name, names)
         began = time.monotonic()
         facts = FAULTS[name][1](rig, draw)
         if facts is None:
@@ -184,7 +182,7 @@ def _close(
             verdict.add("recovery", f"{hit['kind']}: {hit['recovery_s']} s")
     for sentence in watch.violations:
         verdict.add("shown_too_early", sentence)
-    for pid in rig.orphans():
+    for pid in orphans(rig.folder):
         verdict.add("orphan_process", str(pid))
     recovery = [float(hit["recovery_s"]) for hit in log.hits] or [0.0]
     verdict.figures |= {

@@ -14,7 +14,7 @@ import redis
 from dicom_services.errors import RadloopError
 from dicom_services.supervision import Supervisor
 from tests.chaos.link import Mode
-from tests.chaos.rig import Rig, children, gone
+from tests.chaos.rig import Rig, children, gone, supervisorctl
 
 Facts = dict[str, Any]
 Fault = Callable[[Rig, random.Random], Facts | None]
@@ -120,11 +120,11 @@ def _freeze(name: str, least_s: float, most_s: float) -> Fault:
 
 
 def _stop_redis(rig: Rig, draw: random.Random) -> Facts | None:
-    rig.control("stop", "redis")
+    supervisorctl(rig.folder, "stop", "redis")
     try:
         seconds = _pause(draw, 5.0, 20.0)
     finally:
-        rig.control("start", "redis")
+        supervisorctl(rig.folder, "start", "redis")
     return {"held_s": seconds}
 
 
@@ -199,6 +199,7 @@ def _pause(draw: random.Random, least_s: float, most_s: float) -> float:
 FAULTS: Final[dict[str, tuple[int, Fault]]] = {
     "orthanc_kill": (2, _kill("orthanc", signal.SIGKILL)),
     "orthanc_kill_storing": (2, _kill_while_storing("orthanc")),
+    "orthanc_crash": (1, _kill("orthanc", signal.SIGSEGV)),
     "orthanc_term": (2, _kill("orthanc", signal.SIGTERM)),
     "orthanc_restart": (1, _restart("orthanc")),
     "orthanc_frozen": (1, _freeze("orthanc", 3.0, 8.0)),
@@ -231,13 +232,29 @@ FAULTS: Final[dict[str, tuple[int, Fault]]] = {
     "redis_silent": (1, _hurt_link("redis", "silent", 4.0, 12.0)),
 }
 """Each fault by name, with how many of it lie in one deck."""
+_SHARE: Final = {"dicom": 2.0, "front": 2.0, "orthanc": 1.5, "disk": 1.5}
+_LEAST_SHARE: Final = 0.5
+
+
+def share(name: str, names: tuple[str, ...] = ()) -> float:
+    """How many studies come with a fault, 1 on average; more where it hits what is being sent."""
+    cards = _cards(names)
+    return _share(name) * len(cards) / sum(_share(card) for card in cards)
+
+
+def _share(name: str) -> float:
+    return _SHARE.get(name.partition("_")[0], _LEAST_SHARE)
+
+
+def _cards(names: tuple[str, ...]) -> list[str]:
+    if names:
+        return list(names)
+    return [name for name, (count, _) in FAULTS.items() for _ in range(count)]
 
 
 def deck(draw: random.Random, names: tuple[str, ...] = ()) -> Iterator[str]:
     """Names of faults without end: whole decks, shuffled, so that each has its share."""
-    cards = [name for name, (count, _) in FAULTS.items() for _ in range(count)]
-    if names:
-        cards = list(names)
+    cards = _cards(names)
     while True:
         draw.shuffle(cards)
         yield from cards

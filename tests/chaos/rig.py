@@ -110,22 +110,6 @@ class Rig:
             return False
         return modality.echo()
 
-    def control(self, *words: str) -> None:
-        """supervisorctl, as an administrator would use it."""
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "supervisor.supervisorctl",
-                "-s",
-                f"unix://{self.folder.socket}",
-                *words,
-            ],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-
     def radloop(self, *words: str) -> str:
         """A command of the command line on this stack."""
         done = subprocess.run(
@@ -146,17 +130,12 @@ class Rig:
             raise RuntimeError(f"radloop {words[0]} ended with {done.returncode}: {done.stdout}")
         return done.stdout
 
-    def orphans(self) -> list[int]:
-        """Processes of the stack that nobody supervises any more."""
-        keeper = int(self.folder.supervisord_pid.read_text())
-        return [pid for pid in stack_processes(self.folder) if keeper not in _ancestors(pid)]
-
 
 @contextmanager
 def running_rig(work: Path, studies: int, seed: int) -> Iterator[Rig]:
     """A stack on small disks of its own, with its links in place; nothing of it is left behind."""
     disks = _disks(work / "data", studies)
-    rig = Rig(DataFolder(work / "data"), State(0, 0, 0), _profile(work), disks)
+    rig = Rig(DataFolder(work / "data"), State(0, 0, 0), small_profile(work), disks)
     try:
         rig.radloop("up", "--workers", str(WORKERS))
         rig.state = rig.folder.state()
@@ -201,8 +180,8 @@ def _disks(home: Path, studies: int) -> dict[str, Disk]:
     return disks
 
 
-def _profile(work: Path) -> Path:
-    """The development profile on ports that no other stack of this machine prefers."""
+def small_profile(work: Path) -> Path:
+    """The development profile for small disks, on ports that no other stack here prefers."""
     ports = [free_port() for _ in range(3)]
     lines = [
         f"{name} = {port}" for name, port in zip(("http", "dicom", "redis"), ports, strict=True)
@@ -243,7 +222,19 @@ def free_port() -> int:
             return port
 
 
+def supervisorctl(folder: DataFolder, *words: str) -> None:
+    """What an administrator would tell the stack's supervisor."""
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-s", f"unix://{folder.socket}"]
+    subprocess.run([*command, *words], capture_output=True, timeout=60, check=False)
+
+
 # Processes, as the kernel knows them.
+
+
+def orphans(folder: DataFolder) -> list[int]:
+    """Processes of a stack that nobody supervises any more."""
+    keeper = int(folder.supervisord_pid.read_text())
+    return [pid for pid in stack_processes(folder) if keeper not in _ancestors(pid)]
 
 
 def children(pid: int) -> list[int]:
