@@ -21,6 +21,18 @@ _INDEX_BYTES: Final = 64 << 20
 _ZIP: Final = b"PK\x03\x04"
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED: Final = 0x1
+# What zipfile raises on a broken index or member.
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    OSError,
+)
 
 
 def is_archive(path: Path) -> bool:
@@ -44,7 +56,7 @@ def unpack(path: Path) -> dict[str, bytes]:
             with zipfile.ZipFile(stream) as archive:
                 members = _checked(archive.infolist(), path.stat().st_size)
                 return {info.filename: _member(archive, info) for info in members}
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+        except _BROKEN as error:
             raise InputError("zip_unsafe", reason="broken") from error
 
 
@@ -73,7 +85,7 @@ def _refuse_large_index(stream: BinaryIO) -> None:
 def _checked(members: list[zipfile.ZipInfo], packed: int) -> list[zipfile.ZipInfo]:
     if len(members) > MOST_ENTRIES:
         raise InputError("zip_bomb", entries=len(members))
-    files = [info for info in members if not info.is_dir()]
+    files = [info for info in members if not info.filename.endswith("/")]
     names = {info.filename for info in files}
     if len(names) < len(files):
         raise InputError("zip_unsafe", reason="repeated_name")
