@@ -43,6 +43,7 @@ def main() -> int:
     with _stack(told.data) as folder:
         if told.command == "port":
             documents = [port.abuse(folder, told.seed, told.associations).document()]
+            print(json.dumps({"seed": told.seed, **documents[0]}), flush=True)
         else:
             documents = list(_run(folder, told.seed, told.count, told.routes.split(",")))
     return int(any(document["faults"] for document in documents))
