@@ -6,22 +6,36 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-# What nothing of ours calls and what would destroy, spy on or reconfigure the queue.
-_DENIED: Final = (
-    "acl", "config", "debug", "failover", "flushall", "flushdb", "migrate", "module", "monitor",
-    "replicaof", "restore", "shutdown", "slaveof", "swapdb",
-)  # fmt: skip
+# All that RQ 3.0 and we call, by `INFO commandstats` over whole lives of jobs and by RQ's source.
+# Its Lua scripts run by EVALSHA under these same rules, so they can do no more. Nobody of ours
+# publishes: RQ's workers would obey whoever does.
+_ALLOWED: Final = (
+    *("auth", "hello", "ping", "select", "reset", "quit", "info"),
+    *("client|setname", "client|list", "client|info", "client|id"),
+    *("multi", "exec", "discard", "watch", "unwatch"),
+    *("del", "exists", "expire", "persist", "rename", "scan", "ttl", "type"),
+    *("get", "set"),
+    *("hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hmget", "hset", "hsetnx"),
+    *("blmove", "blpop", "brpop", "llen", "lmove", "lpop", "lpos", "lpush", "lrange", "lrem"),
+    *("rpop", "rpush"),
+    *("sadd", "scard", "sismember", "smembers", "srem"),
+    *("zadd", "zcard", "zcount", "zpopmin", "zrange", "zrangebyscore", "zrem", "zremrangebyrank"),
+    *("zremrangebyscore", "zrevrange", "zscore"),
+    *("xadd", "xdel", "xlen", "xrange", "xread", "xrevrange", "xtrim"),
+    *("evalsha", "script|exists", "script|load"),
+    *("subscribe", "unsubscribe"),
+)
 
 
 def redis_config(port: int, folder: Path, password: str) -> str:
-    """redis.conf; the password stands in it as its digest only."""
+    """redis.conf; the password stands in it as its digest only, and opens nothing but RQ's keys."""
     digest = hashlib.sha256(password.encode()).hexdigest()
-    denied = " ".join(f"-{command}" for command in _DENIED)
+    allowed = " ".join(f"+{command}" for command in _ALLOWED)
     return f"""# Written by `radloop up`; changes here are lost.
 bind 127.0.0.1
 port {port}
 protected-mode yes
-user default on #{digest} ~* &* +@all {denied}
+user default on #{digest} resetkeys ~rq:* resetchannels &rq:pubsub:* -@all {allowed}
 dir "{folder}"
 daemonize no
 supervised no
