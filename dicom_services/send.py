@@ -19,6 +19,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from pynetdicom import AE, _config, build_context, evt
 
 from dicom_services.dicom.archive import is_archive, unpack
+from dicom_services.dicom.quiet import quiet
 from dicom_services.errors import InputError, UnavailableError
 from dicom_services.gate import REASONS
 from dicom_services.refusals import refusal_of_path, sentence
@@ -48,6 +49,7 @@ _MEANINGS: Final = {
     "0xc": "refused, not understood",
     "0x": "refused",
 }
+_UID: Final = re.compile(r"[0-9.]{1,64}\Z")
 _NO_CONTEXT: Final = "kind_not_accepted"
 _NO_ANSWER: Final = "no_answer"
 _BROKE_OFF: Final = "receiver_broke_off"
@@ -207,11 +209,14 @@ def by_association(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 def _context(path: Path) -> Context | None:
     try:
-        meta = read_file_meta_info(path)
-        kind = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        with quiet():
+            meta = read_file_meta_info(path)
+            kind = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+            instance = str(meta.MediaStorageSOPInstanceUID)
     except _UNREADABLE:
         return None
-    sound = all(kind) and "MediaStorageSOPInstanceUID" in meta
+    # One proposal that cannot be encoded would end the association for all others.
+    sound = all(_UID.match(uid) for uid in (*kind, instance))
     return kind if sound and kind[0] != MediaStorageDirectoryStorage else None
 
 

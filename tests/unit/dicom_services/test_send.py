@@ -24,6 +24,7 @@ from pynetdicom import AE, evt
 
 from dicom_services.errors import InputError, UnavailableError
 from dicom_services.send import Outgoing, Receiver, by_association, scan, send_path
+from tests.hostile.build import image_file
 
 
 def write(path: Path, kind: str = CTImageStorage, syntax: str = ExplicitVRLittleEndian) -> Path:
@@ -254,3 +255,11 @@ def test_reason_of_the_receivers_gate_is_told_and_no_other_text(keeper, tmp_path
     told = "; of the receiver: 1 file refused by the gate: depth (1)"
     assert (told in sent.sentence()) == bool(reasons)
     assert "ane" not in sent.sentence()
+
+
+def test_a_file_whose_header_names_no_uid_is_left_out_and_holds_up_no_other(tmp_path):
+    sound = image_file()
+    broken = sound.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.1\xb008.5.1.4.1.1.2\0", 1)
+    (tmp_path / "a.dcm").write_bytes(broken)
+    (tmp_path / "b.dcm").write_bytes(sound)
+    assert [one.path.name for one in scan(tmp_path)[0]] == ["b.dcm"]
