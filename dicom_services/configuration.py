@@ -109,7 +109,7 @@ def _front_config(
     return {
         "version": 1,
         # Every address of the machine, once other machines may send.
-        "listen": "0.0.0.0" if state.dicom_listen else "127.0.0.1",  # noqa: S104
+        "listen": "0.0.0.0" if state.dicom_listen else "127.0.0.1",  # noqa: S104  # nosec B104
         "port": state.dicom_port,
         "aet": settings.orthanc.aet,
         "orthanc_port": state.orthanc_dicom_port,
