@@ -27,6 +27,8 @@ from dicom_services.supervisor_config import (
     worker_program,
 )
 
+# Once other machines may send: `radloop up --dicom-listen`.
+_EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  # nosec B104
 _SOURCES: Final = ("*.py", "*.js")
 # Modules that need the standard library only.
 SHARED_WITH_PLUGIN: Final = ("gate", "quarantine")
@@ -108,8 +110,7 @@ def _front_config(
 ) -> dict[str, Any]:
     return {
         "version": 1,
-        # Every address of the machine, once other machines may send.
-        "listen": "0.0.0.0" if state.dicom_listen else "127.0.0.1",  # noqa: S104  # nosec B104
+        "listen": _EVERY_ADDRESS if state.dicom_listen else "127.0.0.1",
         "port": state.dicom_port,
         "aet": settings.orthanc.aet,
         "orthanc_port": state.orthanc_dicom_port,
