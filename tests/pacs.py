@@ -75,7 +75,7 @@ def numbers(report: pydicom.Dataset, code: str) -> list[float]:
     def walk(items: Any) -> None:
         for item in items:
             names = item.get("ConceptNameCodeSequence")
-            if item.ValueType == "NUM" and names and names[0].CodeValue == code:
+            if item.ValueType == "NUM" and names and names[0].get("CodeValue") == code:
                 found.append(float(item.MeasuredValueSequence[0].NumericValue))
             walk(item.get("ContentSequence", []))
 

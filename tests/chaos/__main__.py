@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+import traceback
 from typing import Final, NoReturn
 
 from tests.chaos.campaign import campaign, emit
@@ -46,6 +47,11 @@ def main() -> int:
             deadline = time.monotonic() + seconds
             verdict = campaign(work, chosen.studies, chosen.kills, chosen.seed, deadline, names)
     except (OutOfTimeError, KeyboardInterrupt) as error:
+        emit("verdict", passed=False, **asked, unfinished=type(error).__name__)
+        return 2
+    except Exception as error:
+        # The rig's own fault, not the stack's: the last line still says how it ended.
+        traceback.print_exc()
         emit("verdict", passed=False, **asked, unfinished=type(error).__name__)
         return 2
     for kind, about in verdict.violations.items():
