@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orthanc
 
+from orthanc_plugins.door import DOOR
+
 METADATA: Final = "radloop"
 """Named in the configuration's UserMetadata; listings show this name, not its number."""
 CURSOR: Final = 5001
@@ -25,8 +27,10 @@ _ABSENT: Final = frozenset({7, 17})
 def get(path: str) -> Any:
     """The JSON answer of a GET; None where there is no such thing.
 
-    Any other error of Orthanc's is raised as it is: what cannot be read now is not gone.
+    Any other error of Orthanc's is raised as it is: what cannot be read now is not gone. Every
+    call ends in `door.ClosedError` once Orthanc stops.
     """
+    DOOR.require()
     try:
         return json.loads(orthanc.RestApiGet(path))
     except orthanc.OrthancException as error:
@@ -45,12 +49,14 @@ def changes(since: int) -> tuple[list[dict[str, Any]], int, bool]:
 
 def read_cursor() -> int | None:
     """The saved change number; None on the first start of this archive."""
+    DOOR.require()
     text = orthanc.GetGlobalProperty(CURSOR, "")
     return int(text) if text else None
 
 
 def write_cursor(change: int) -> None:
     """Save the change number below which nothing is left to do."""
+    DOOR.require()
     orthanc.SetGlobalProperty(CURSOR, str(change))
 
 
@@ -90,6 +96,7 @@ def origin(instance_id: str) -> str:
 
 def delete_instance(instance_id: str) -> None:
     """Delete an instance from the archive; nothing parses it. One that is gone is no error."""
+    DOOR.require()
     try:
         orthanc.RestApiDelete(f"/instances/{instance_id}")
     except orthanc.OrthancException as error:
@@ -113,6 +120,7 @@ def quarantined(study_id: str) -> dict[str, list[str]]:
 def note_quarantined(study_id: str, taken: dict[str, list[str]]) -> None:
     """Keep what `quarantined` tells."""
     text = json.dumps(taken, separators=(",", ":"))
+    DOOR.require()
     try:
         orthanc.RestApiPut(f"/studies/{study_id}/metadata/{METADATA}", text.encode("ascii"))
     except orthanc.OrthancException as error:
@@ -128,6 +136,7 @@ def metadata(series_id: str) -> dict[str, str]:
 
 def write_metadata(series_id: str, text: str) -> bool:
     """Keep our record of a series; False where the series is gone."""
+    DOOR.require()
     try:
         orthanc.RestApiPut(f"/series/{series_id}/metadata/{METADATA}", text.encode("utf-8"))
     except orthanc.OrthancException as error:

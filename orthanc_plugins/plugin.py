@@ -16,6 +16,7 @@ from typing import Any
 import orthanc
 
 from orthanc_plugins.arrivals import moment
+from orthanc_plugins.door import DOOR
 from orthanc_plugins.router import Router
 
 JOB = "[0-9a-f]{40}"
@@ -23,7 +24,8 @@ SERIES = "[0-9a-f]{8}(?:-[0-9a-f]{8}){4}"
 
 
 def _log(text: str) -> None:
-    orthanc.LogWarning(text)
+    if DOOR.is_open:
+        orthanc.LogWarning(text)
 
 
 def _start(settings: dict[str, Any]) -> Router:
@@ -45,6 +47,8 @@ def _start(settings: dict[str, Any]) -> Router:
                 break
             except OSError:
                 time.sleep(0.05)
+        if not DOOR.watch(port):
+            _log("radloop: Orthanc's port is not seen; stopping it may take long")
         router.start()
 
     threading.Thread(target=when_ready, name="radloop-start", daemon=True).start()

@@ -17,6 +17,7 @@ import redis
 from orthanc_plugins import archive, assignment, ledger, routing, views
 from orthanc_plugins.arrivals import Arrivals
 from orthanc_plugins.completeness import Completeness, expected_instances
+from orthanc_plugins.door import ClosedError
 from orthanc_plugins.job_index import JobIndex
 from orthanc_plugins.poison import Poison
 from orthanc_plugins.queueing import JobQueue
@@ -88,6 +89,8 @@ class Router:
                     started = True
                 moved = self.follow()
                 self.decide_due()
+            except ClosedError:
+                return
             except BaseException as error:  # noqa: BLE001 - nothing may cross into Orthanc
                 # The position has not moved: the next round sees the same changes again.
                 self._log(f"radloop: watcher {type(error).__name__}")
@@ -294,6 +297,8 @@ class Router:
                 self._queue_answers = False
                 time.sleep(1.0)
                 self._wake.set()
+            except ClosedError:
+                return
             except BaseException as error:  # noqa: BLE001 - nothing may cross into Orthanc
                 self._log(f"radloop: queue thread {type(error).__name__}")
                 time.sleep(1.0)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dicom_services.gate import refusal_of_file
 from orthanc_plugins import stored_files
+from orthanc_plugins.door import ClosedError
 from orthanc_plugins.poison import Poison, Removed
 from orthanc_plugins.probe import probe
 
@@ -79,6 +80,8 @@ class Sweep:
                     if self._next >= stored_files.FOLDERS:
                         self.ask()
                 self.work()
+            except ClosedError:
+                return
             except BaseException as error:  # noqa: BLE001 - nothing may cross into Orthanc
                 self._log(f"radloop: sweep {type(error).__name__}")
                 time.sleep(5.0)
