@@ -95,6 +95,7 @@ def send(
         port=port or folder_of(data).state().dicom_port,
         called=called or settings_now().orthanc.aet,
         calling=aet,
+        object_scale=settings_now().front.object_scale,
     )
     with tables.progress_bar("sending") as advance:
         sent = sending.send_path(path, receiver, advance)

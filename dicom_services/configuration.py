@@ -93,6 +93,7 @@ def _plugin_config(
         "quiet_s": settings.completeness.quiet_s,
         "quiet_per_source_s": _quiet(settings, modalities),
         "reconcile_s": settings.completeness.reconcile_s,
+        "object_scale": settings.front.object_scale,
         "job_timeout_s": settings.queue.job_timeout_s,
         "retry_s": list(settings.queue.retry_s),
         "pipelines": pipelines_of_machine(),
@@ -124,6 +125,7 @@ def _front_config(
         "store": str(folder.home / "orthanc"),
         "scratch": str(folder.home / "scratch"),
         "reserve_bytes": int(settings.front.disk_reserve_gb * 1e9),
+        "object_scale": settings.front.object_scale,
         "most_bytes": int(settings.front.largest_instance_gb * 1e9),
     }
 

@@ -88,7 +88,8 @@ def send_and_watch(
     state = folder.state()
     me = Modality(SENDER, "127.0.0.1", 11112)
     change_modalities(folder, settings, with_modality(read_modalities(folder.modalities_json), me))
-    receiver = Receiver("127.0.0.1", state.dicom_port, settings.orthanc.aet, SENDER)
+    scale = settings.front.object_scale
+    receiver = Receiver("127.0.0.1", state.dicom_port, settings.orthanc.aet, SENDER, scale)
     uids = _study_uids(source)
     sent = send_path(source, receiver, advance)
     last_image = time.monotonic()

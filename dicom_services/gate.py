@@ -68,7 +68,11 @@ MAX_FRAME_BYTES: Final = 512 << 20
 """A mammogram has 60 MB."""
 
 MAX_FRAMES: Final = 500_000
-"""A slide of 300,000 x 100,000 pixels has as many tiles."""
+"""A slide of 300,000 x 100,000 pixels has as many tiles.
+
+Those of elements, steps, texts and values may be scaled by a site that receives larger objects and
+has the memory: Debian's Orthanc needs one gigabyte and three seconds for each time as much.
+"""
 
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -152,12 +156,14 @@ class _Found:
         "fragments",
         "pixel_bytes",
         "pixel_offset",
+        "scale",
         "unfinished",
         "values",
     )
 
-    def __init__(self, *, unfinished: bool = False) -> None:
+    def __init__(self, *, unfinished: bool = False, scale: float = 1.0) -> None:
         self.unfinished = unfinished
+        self.scale = scale
         self.values: dict[int, bytes] = {}
         self.pixel_offset = -1
         self.pixel_bytes = 0
@@ -166,7 +172,7 @@ class _Found:
         self.first_fragment = (0, 0)
 
 
-def refusal_of_file(data: Bytes, *, identity: bool = True) -> Refusal | None:
+def refusal_of_file(data: Bytes, *, identity: bool = True, scale: float = 1.0) -> Refusal | None:
     """Why a DICOM Part 10 file must not be parsed by anything; None where it may.
 
     Parameters
@@ -175,6 +181,8 @@ def refusal_of_file(data: Bytes, *, identity: bool = True) -> Refusal | None:
         The whole file; a memory map is read only where its structure lies.
     identity : bool
         Whether it must name study, series, instance and class, as an archive needs.
+    scale : float
+        How many times as large as usual an object may be in elements, texts and values.
     """
     if bytes(data[128:132]) != b"DICM":
         return Refusal("not_dicom", 0)
@@ -184,11 +192,16 @@ def refusal_of_file(data: Bytes, *, identity: bool = True) -> Refusal | None:
         start, syntax = _meta(data)
     except _RefusedError as error:
         return error.refusal
-    return refusal_of_dataset(data, syntax, start, identity=identity)
+    return refusal_of_dataset(data, syntax, start, identity=identity, scale=scale)
 
 
 def refusal_of_dataset(
-    data: Bytes, transfer_syntax: str, start: int = 0, *, identity: bool = True
+    data: Bytes,
+    transfer_syntax: str,
+    start: int = 0,
+    *,
+    identity: bool = True,
+    scale: float = 1.0,
 ) -> Refusal | None:
     """Why a data set of a composite object must not be parsed by anything; None where it may.
 
@@ -200,11 +213,11 @@ def refusal_of_dataset(
         UID.
     start : int
         Offset of its first element.
-    identity : bool
+    identity, scale
         As for a file.
     """
     try:
-        inflated, found = _walked(data, transfer_syntax, start)
+        inflated, found = _walked(data, transfer_syntax, start, scale)
         if identity:
             _check_uids(found)
         _check_pixels(inflated, found, transfer_syntax)
@@ -216,7 +229,7 @@ def refusal_of_dataset(
     return None
 
 
-def sound_until(data: Bytes, transfer_syntax: str) -> int:
+def sound_until(data: Bytes, transfer_syntax: str, scale: float = 1.0) -> int:
     """How far a data set may be passed on while it is still arriving.
 
     Parameters
@@ -225,6 +238,8 @@ def sound_until(data: Bytes, transfer_syntax: str) -> int:
         What has come so far, from the first element.
     transfer_syntax : str
         UID.
+    scale : float
+        As for a file.
 
     Returns
     -------
@@ -234,7 +249,7 @@ def sound_until(data: Bytes, transfer_syntax: str) -> int:
     """
     if transfer_syntax in _DEFLATED or not _SYNTAX.match(transfer_syntax):
         return -1
-    found = _Found(unfinished=True)
+    found = _Found(unfinished=True, scale=scale)
     try:
         order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
         _walk(data, 0, order, transfer_syntax == _IMPLICIT, found)
@@ -256,10 +271,12 @@ def refusal_of_query(data: Bytes, transfer_syntax: str) -> Refusal | None:
     return None
 
 
-def _walked(data: Bytes, transfer_syntax: str, start: int) -> tuple[Bytes, _Found]:
+def _walked(
+    data: Bytes, transfer_syntax: str, start: int, scale: float = 1.0
+) -> tuple[Bytes, _Found]:
     if not _SYNTAX.match(transfer_syntax):
         raise _RefusedError("transfer_syntax", start)
-    found = _Found()
+    found = _Found(scale=scale)
     if transfer_syntax in _DEFLATED:
         # One at a time, so that many at once do not need many times the memory.
         with _INFLATING:
@@ -337,7 +354,9 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
     stack: list[tuple[bool, int, bool, bool, set[int], int]] = []
     in_items, is_open, limit, position = False, False, len(data), start
     seen: set[int] = set()
-    left, steps, texts, values = MAX_ELEMENTS, MAX_STEPS, MAX_TEXT_BYTES, MAX_VALUES
+    scale = found.scale
+    left, steps = int(MAX_ELEMENTS * scale), int(MAX_STEPS * scale * scale)
+    texts, values = int(MAX_TEXT_BYTES * scale), int(MAX_VALUES * scale)
     # The last tag of a data set, or how many items a sequence has had.
     last = 0
     if implicit and bytes(data[start + 4 : start + 6]).isalpha():

@@ -10,7 +10,7 @@ from pathlib import Path
 from dicom_services.gate import Refusal, refusal_of_file
 
 
-def refusal_of_path(path: Path, *, identity: bool = True) -> Refusal | None:
+def refusal_of_path(path: Path, *, identity: bool = True, scale: float = 1.0) -> Refusal | None:
     """As `gate.refusal_of_file`, reading only where the structure of the file lies.
 
     Raises
@@ -22,7 +22,7 @@ def refusal_of_path(path: Path, *, identity: bool = True) -> Refusal | None:
         if not os.fstat(file.fileno()).st_size:
             return Refusal("not_dicom", 0)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            return refusal_of_file(whole, identity=identity)
+            return refusal_of_file(whole, identity=identity, scale=scale)
 
 
 def sentence(reasons: Mapping[str, int]) -> str:

@@ -62,12 +62,13 @@ Context = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Who is sent to, and under which AE title."""
+    """Who is sent to, under which AE title, and how large objects it takes (`gate`)."""
 
     host: str
     port: int
     called: str
     calling: str
+    object_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
             for number, content in enumerate(unpack(path).values()):
                 Path(unpacked, f"{number:06d}").write_bytes(content)
             return send_path(Path(unpacked), receiver, advance)
-    outgoing, skipped, refused = scan(path)
+    outgoing, skipped, refused = scan(path, receiver.object_scale)
     if not outgoing and not refused:
         raise InputError("no_dicom", files=skipped)
     sent = Sent(files=len(outgoing), skipped=skipped, refused=refused)
@@ -172,7 +173,7 @@ def send_path(path: Path, receiver: Receiver, advance: Advance = lambda *_: None
     return sent
 
 
-def scan(path: Path) -> tuple[list[Outgoing], int, Counter[str]]:
+def scan(path: Path, object_scale: float = 1.0) -> tuple[list[Outgoing], int, Counter[str]]:
     """DICOM files at or below `path` by name, how many others there are, and what is refused."""
     if not path.exists():
         raise InputError("not_found")
@@ -180,7 +181,7 @@ def scan(path: Path) -> tuple[list[Outgoing], int, Counter[str]]:
     outgoing: list[Outgoing] = []
     refused: Counter[str] = Counter()
     for one in files:
-        reason = _reason(one)
+        reason = _reason(one, object_scale)
         # Its structure is sound, and a DICOMDIR names no study either.
         context = _context(one) if reason in ("", "uid_missing") else None
         if context is not None and not reason:
@@ -190,10 +191,10 @@ def scan(path: Path) -> tuple[list[Outgoing], int, Counter[str]]:
     return outgoing, len(files) - len(outgoing) - refused.total(), refused
 
 
-def _reason(path: Path) -> str:
+def _reason(path: Path, object_scale: float) -> str:
     """Why the gate refuses a file; "" where it does not, "not_dicom" where it cannot be read."""
     try:
-        refusal = refusal_of_path(path)
+        refusal = refusal_of_path(path, scale=object_scale)
     except OSError:
         return "not_dicom"
     return refusal.reason if refusal else ""

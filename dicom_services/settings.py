@@ -111,6 +111,8 @@ class FrontSettings(_Section):
     """Orthanc is back from a crash within five; then senders are told to come again."""
     largest_instance_gb: Annotated[float, Field(gt=0.0, le=4.0)] = 4.0
     """DICOM's own limit of one element; larger ones exist in no archive."""
+    object_scale: Annotated[float, Field(ge=1.0, le=100.0)] = 1.0
+    """How many times eight thousand frames an object may have; Orthanc needs 1 GB for each."""
     disk_reserve_gb: Annotated[float, Field(ge=0.0)] = 1.0
     """Below this much free space instances are refused (0xA700), while results still fit."""
 

@@ -48,6 +48,7 @@ class Poison:
 
     def __init__(self, settings: Mapping[str, Any], log: Callable[[str], None]) -> None:
         run = Path(settings["run"])
+        self._scale = float(settings["object_scale"])
         self._log = log
         self.storage = Storage(Path(settings["storage"]))
         # Twice the room of what modalities may fill: poison has to go somewhere.
@@ -197,7 +198,7 @@ class Poison:
     def _screen(self, instance: str, described: Mapping[str, Any], removed: Removed) -> None:
         path = self.storage.path(str(described["FileUuid"]))
         digest = digest_of_uid(str(described["MainDicomTags"].get("SOPInstanceUID", "")))
-        refusal = _refusal(path)
+        refusal = _refusal(path, self._scale)
         if refusal is None and self._quarantine.is_poison(digest):
             refusal = _POISON
         if refusal is None:
@@ -269,8 +270,8 @@ class Poison:
         return ""
 
 
-def _refusal(path: Path) -> Refusal | None:
+def _refusal(path: Path, scale: float = 1.0) -> Refusal | None:
     """The gate's judgement of a stored file; None of one that has gone meanwhile."""
     with suppress(OSError), stored_files.raw(path) as data:
-        return refusal_of_file(data)
+        return refusal_of_file(data, scale=scale)
     return None

@@ -51,6 +51,7 @@ class FrontConfig:
     store: Path
     scratch: Path
     reserve_bytes: int
+    object_scale: float
     most_bytes: int
 
     def caller(self, aet: str) -> Caller | None:

@@ -36,6 +36,7 @@ class Judgement:
     def __init__(self, config: FrontConfig) -> None:
         self._store = config.store
         self._reserve_bytes = config.reserve_bytes
+        self._scale = config.object_scale
         self._quarantine = Quarantine(
             config.quarantine, config.quarantine_bytes, config.quarantine_records
         )
@@ -50,7 +51,7 @@ class Judgement:
     ) -> Verdict | None:
         """Whether an instance may be stored; None if so."""
         digest = digest_of_uid(command.sop_instance)
-        refusal = gate.refusal_of_dataset(body.data(), transfer_syntax)
+        refusal = gate.refusal_of_dataset(body.data(), transfer_syntax, scale=self._scale)
         if refusal is None and self._quarantine.is_poison(digest):
             refusal = gate.Refusal("poison", 0)
         if refusal is not None:
@@ -61,7 +62,7 @@ class Judgement:
         """How far an instance may be passed on before it is whole, as `gate.sound_until`."""
         if not self._has_disk() or self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
             return -1
-        return gate.sound_until(body.data(), transfer_syntax)
+        return gate.sound_until(body.data(), transfer_syntax, self._scale)
 
     def of_query(self, body: Body, transfer_syntax: str) -> str:
         """Why an identifier may not be parsed; "" if it may."""

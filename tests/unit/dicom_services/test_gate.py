@@ -638,3 +638,12 @@ def test_written_files_survive_a_second_writing():
     stream = io.BytesIO()
     dcmwrite(stream, data)
     assert refusal_of_file(stream.getvalue()) is None
+
+
+def test_a_site_with_memory_may_take_larger_objects():
+    one = many(gate.MAX_ELEMENTS + 5_000)
+    assert refusal_of_file(one) is not None
+    assert refusal_of_file(one, scale=4.0) is None
+    assert refusal_of_file(one[:-1], scale=4.0) is not None
+    too_deep = image_file(LITTLE, LITTLE.nested(gate.MAX_DEPTH + 1))
+    assert refusal_of_file(too_deep, scale=100.0) == refusal_of_file(too_deep)

@@ -69,6 +69,7 @@ class Rig:
             "quarantine": str(self.home / "quarantine"),
             "quarantine_bytes": self.max_bytes,
             "quarantine_records": 100,
+            "object_scale": 1.0,
         }
         poison = self.module.Poison(settings, self.orthanc.LogWarning)
         poison.first_aid()

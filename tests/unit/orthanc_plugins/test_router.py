@@ -82,6 +82,7 @@ class Rig:
             "software_version": "1",
             "pipelines": {"calcium": "1.0.0"},
             "reconcile_s": 30,
+            "object_scale": 1.0,
             "retry_s": [10, 60, 300],
             "job_timeout_s": 1800,
             "run": str(tmp_path),

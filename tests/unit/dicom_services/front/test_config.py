@@ -27,6 +27,7 @@ TOLD = {
     "store": "/s",
     "scratch": "/t",
     "reserve_bytes": 1,
+    "object_scale": 1.0,
     "most_bytes": 1,
 }
 
