@@ -238,6 +238,8 @@ class Association:
             if message.body is None:
                 return self._judgement.no_room()
             return self._judgement.of_object(command, message.body, syntax, self._sender)
+        if not command.has_sound_uids:
+            raise pdu.ProtocolError("command_uid")
         if command.has_data:
             reason = "no_room"
             if message.body is not None:

@@ -26,7 +26,10 @@ _DATA_SET_TYPE, _STATUS, _COMMENT, _INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command set: its field, ids, SOP class and instance, status, whether data follow."""
+    """A command set: its field, ids, SOP class and instance, status, whether data follow.
+
+    UIDs that are none are empty, and `has_sound_uids` is false.
+    """
 
     field: int
     message_id: int
@@ -35,6 +38,7 @@ class Command:
     sop_instance: bytes
     status: int
     has_data: bool
+    has_sound_uids: bool
 
 
 def parse_command(data: bytes) -> Command:
@@ -58,14 +62,17 @@ def parse_command(data: bytes) -> Command:
         position += length
     if len(values.get(_FIELD, b"")) != 2 or len(values.get(_DATA_SET_TYPE, b"")) != 2:
         raise ProtocolError("command")
+    sop_class, class_is_sound = _uid(values, _CLASS)
+    sop_instance, instance_is_sound = _uid(values, _INSTANCE)
     return Command(
         field=_number(values, _FIELD),
         message_id=_number(values, _MESSAGE_ID),
         responded_id=_number(values, _RESPONDED_ID),
-        sop_class=_uid(values, _CLASS),
-        sop_instance=_uid(values, _INSTANCE),
+        sop_class=sop_class,
+        sop_instance=sop_instance,
         status=_number(values, _STATUS),
         has_data=_number(values, _DATA_SET_TYPE) != _NO_DATA_SET,
+        has_sound_uids=class_is_sound and instance_is_sound,
     )
 
 
@@ -115,11 +122,10 @@ def _number(values: dict[int, bytes], element: int) -> int:
     return int(struct.unpack("<H", value)[0]) if len(value) == 2 else 0
 
 
-def _uid(values: dict[int, bytes], element: int) -> bytes:
+def _uid(values: dict[int, bytes], element: int) -> tuple[bytes, bool]:
     value = values.get(element, b"").rstrip(b"\0 ")
-    if len(value) > 64 or value.strip(b"0123456789."):
-        raise ProtocolError("command_uid")
-    return value
+    sound = len(value) <= 64 and not value.strip(b"0123456789.")
+    return (value if sound else b""), sound
 
 
 def _even(value: bytes, padding: bytes) -> bytes:

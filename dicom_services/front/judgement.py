@@ -52,6 +52,8 @@ class Judgement:
         """Whether an instance may be stored; None if so."""
         digest = digest_of_uid(command.sop_instance)
         refusal = gate.refusal_of_dataset(body.data(), transfer_syntax, scale=self._scale)
+        if refusal is None and not (command.has_sound_uids and command.sop_instance):
+            refusal = gate.Refusal("uid", 0)
         if refusal is None and self._quarantine.is_poison(digest):
             refusal = gate.Refusal("poison", 0)
         if refusal is not None:
@@ -60,7 +62,9 @@ class Judgement:
 
     def sound_until(self, command: dimse.Command, body: Body, transfer_syntax: str) -> int:
         """How far an instance may be passed on before it is whole, as `gate.sound_until`."""
-        if not self._has_disk() or self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
+        if not command.has_sound_uids or not self._has_disk():
+            return -1
+        if self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
             return -1
         return gate.sound_until(body.data(), transfer_syntax, self._scale)
 

@@ -218,7 +218,8 @@ def test_written_configuration_is_what_the_parts_agreed_on(folder, monkeypatch):
     assert set(plugin) == {
         "version", "software_version", "redis", "signing_key_file", "routing_file", "quiet_s",
         "quiet_per_source_s", "reconcile_s", "object_scale", "job_timeout_s", "retry_s",
-        "pipelines", "storage", "run", "supervisor_log", "quarantine", "quarantine_bytes", "quarantine_records",
+        "pipelines", "storage", "run", "supervisor_log", "quarantine",
+        "quarantine_bytes", "quarantine_records",
     }  # fmt: skip
     assert set(node) == {
         "version", "orthanc", "redis", "signing_key_file", "queues", "job_timeout_s", "retry_s",

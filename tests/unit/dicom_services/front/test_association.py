@@ -179,3 +179,13 @@ def test_the_oldest_silent_connection_gives_way(tmp_path, archive):
     assert silent[0].recv(10) == b""
     for one in silent:
         one.close()
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1." * 40, ""])
+def test_an_identifier_that_is_none_is_refused_by_name_and_quarantined(tmp_path, archive, uid):
+    port = front(tmp_path, archive.port)
+    with scu(port) as one:
+        assert one.store(CT, uid, 1, image("1.2.3.1")) == (REFUSED, "radloop gate: uid")
+        assert one.store(CT, "1.2.3.1", 1, image("1.2.3.1")) == (0, "")
+    records, _ = Quarantine(tmp_path / "quarantine", 1 << 30, 100).records()
+    assert [record.reason for record in records] == ["uid"]

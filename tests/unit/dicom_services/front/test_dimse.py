@@ -43,13 +43,18 @@ def test_an_echo_has_no_data():
         struct.pack("<HHI", 8, 5, 0) + store_request(CT, "1.2.3", 1),
         command_set([(0x0100, b"\1\0")]),
         command_set([(0x0100, b"\1\0\0\0"), (0x0800, b"\1\0")]),
-        store_request(CT, "../../etc/passwd", 1),
-        store_request(CT, "1." * 40, 1),
     ],
 )
 def test_what_is_no_command_is_a_protocol_error(data):
     with pytest.raises(ProtocolError):
         dimse.parse_command(data)
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1." * 40, "1.2\r\nEvil: 1"])
+def test_an_identifier_that_is_none_is_forgotten(uid):
+    command = dimse.parse_command(store_request(CT, uid, 1))
+    assert (command.sop_instance, command.has_sound_uids) == (b"", False)
+    assert uid.encode() not in dimse.store_response(command, 0xC000, "radloop gate: uid")
 
 
 @given(st.binary(max_size=200))
