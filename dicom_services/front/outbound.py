@@ -25,6 +25,7 @@ class Outbound:
         self._file = file
         self._listeners: dict[Place, socket.socket] = {}
         self._goals: dict[Place, Place] = {}
+        self._taken: set[Place] = set()
 
     def serve(self) -> None:
         """Pass connections on for ever."""
@@ -47,8 +48,12 @@ class Outbound:
         for place in self._goals.keys() - self._listeners.keys():
             try:
                 self._listeners[place] = socket.create_server(place)
+                self._taken.discard(place)
             except OSError as error:
-                event("front.outbound_port", port=place[1], error=error)
+                # Tried again each second, said once.
+                if place not in self._taken:
+                    event("front.outbound_port", port=place[1], error=error)
+                self._taken.add(place)
 
 
 def _pass_on(near: socket.socket, goal: Place) -> None:
