@@ -71,8 +71,12 @@ def write_modality_configuration(
     """Bring changed modalities into the files of the front and of the next start of Orthanc."""
     known = tuple(modalities)
     told = active(known, dicom_listen=state.dicom_listen)
-    _replace(folder.front_json, "callers", _callers(told))
-    _replace(folder.orthanc_json, "DicomModalities", {one.name: one.for_orthanc() for one in told})
+    _replace(folder.front_json, "callers", _callers(folder, told))
+    _replace(
+        folder.orthanc_json,
+        "DicomModalities",
+        {one.name: one.for_orthanc(folder.home) for one in told},
+    )
     _replace(folder.plugin_json, "quiet_per_source_s", _quiet(settings, known))
 
 
@@ -118,7 +122,7 @@ def _front_config(
         "slots": settings.orthanc.dicom_threads,
         "archive_wait_s": settings.front.archive_wait_s,
         "connections": settings.front.connections,
-        "callers": _callers(active(modalities, dicom_listen=state.dicom_listen)),
+        "callers": _callers(folder, active(modalities, dicom_listen=state.dicom_listen)),
         "quarantine": str(folder.quarantine),
         "quarantine_bytes": settings.quarantine.max_bytes,
         "quarantine_records": settings.quarantine.max_records,
@@ -130,17 +134,20 @@ def _front_config(
     }
 
 
-def _callers(modalities: Iterable[Modality]) -> list[dict[str, str | int]]:
-    return [
-        {
-            "aet": one.aet,
-            "address": one.address,
-            "port": one.port,
-            "alias": one.alias,
-            "alias_port": one.alias_port,
-        }
-        for one in modalities
-    ]
+def _callers(folder: DataFolder, modalities: Iterable[Modality]) -> list[dict[str, str | int]]:
+    callers: list[dict[str, str | int]] = []
+    for one in modalities:
+        alias, alias_port = one.alias(folder.home)
+        callers.append(
+            {
+                "aet": one.aet,
+                "address": one.address,
+                "port": one.port,
+                "alias": alias,
+                "alias_port": alias_port,
+            }
+        )
+    return callers
 
 
 def _node_config(folder: DataFolder, settings: Settings, state: State) -> dict[str, Any]:

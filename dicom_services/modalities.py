@@ -75,27 +75,24 @@ class Modality:
             return plain
         return f"{plain}-{hashlib.sha256(self.aet.encode()).hexdigest()[:6]}"
 
-    @property
-    def alias(self) -> str:
-        """The loopback address that stands for it towards Orthanc, in both directions.
+    def alias(self, stack: Path) -> tuple[str, int]:
+        """Address and port that stand for it towards the Orthanc of that stack, both ways.
 
         Orthanc's DICOM port is open to the network; knowing its modalities by addresses of this
-        machine only, it refuses whoever does not come through the front.
+        machine only, it refuses whoever does not come through the front. Two stacks on a machine
+        have different aliases for the same modality; the port is none that services use.
         """
-        digest = hashlib.sha256(self.aet.encode()).digest()
-        return f"127.{1 + digest[0] % 254}.{digest[1]}.{1 + digest[2] % 254}"
+        digest = hashlib.sha256(f"{stack}\0{self.aet}".encode()).digest()
+        address = f"127.{1 + digest[0] % 254}.{digest[1]}.{1 + digest[2] % 254}"
+        return address, 20_000 + int.from_bytes(digest[3:7], "big") % 10_000
 
-    @property
-    def alias_port(self) -> int:
-        """Where Orthanc reaches it, on its alias: a port that no service and no caller uses."""
-        return 20_000 + int(hashlib.sha256(self.aet.encode()).hexdigest()[:8], 16) % 10_000
-
-    def for_orthanc(self) -> dict[str, Any]:
+    def for_orthanc(self, stack: Path) -> dict[str, Any]:
         """Its entry under DicomModalities: may store and echo, and no more than it needs."""
+        host, port = self.alias(stack)
         return {
             "AET": self.aet,
-            "Host": self.alias,
-            "Port": self.alias_port,
+            "Host": host,
+            "Port": port,
             "AllowEcho": True,
             "AllowStore": True,
             "AllowFind": self.query,

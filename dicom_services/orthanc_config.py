@@ -46,7 +46,7 @@ def orthanc_config(
         "PythonScript": str(folder.plugin_path / "orthanc_plugins" / "plugin.py"),
         "PythonVerbose": False,
         **_access(folder, state),
-        **_dicom(state, settings, modalities),
+        **_dicom(folder, state, settings, modalities),
         **_storage(),
         "UserMetadata": dict(METADATA),
         "DicomWeb": {
@@ -89,7 +89,7 @@ def _access(folder: DataFolder, state: State) -> dict[str, Any]:
 
 
 def _dicom(
-    state: State, settings: OrthancSettings, modalities: Iterable[Modality]
+    folder: DataFolder, state: State, settings: OrthancSettings, modalities: Iterable[Modality]
 ) -> dict[str, Any]:
     """DICOM: registered modalities only, and only through the front, by their aliases."""
     told = active(modalities, dicom_listen=state.dicom_listen)
@@ -106,7 +106,7 @@ def _dicom(
         "DicomAlwaysAllowFindWorklist": False,
         "DicomAlwaysAllowGet": False,
         "DicomAlwaysAllowMove": False,
-        "DicomModalities": {one.name: one.for_orthanc() for one in told},
+        "DicomModalities": {one.name: one.for_orthanc(folder.home) for one in told},
         "DicomModalitiesInDatabase": False,
         "OrthancPeersInDatabase": False,
         # Four silent connections must not block the fifth.

@@ -215,7 +215,7 @@ def _tell_modalities(folder: DataFolder, state: State, modalities: Iterable[Moda
         for name in set(orthanc.get_json("/modalities")) - {one.name for one in told}:
             orthanc.delete_path(f"/modalities/{name}")
         for one in told:
-            orthanc.put_json(f"/modalities/{one.name}", one.for_orthanc())
+            orthanc.put_json(f"/modalities/{one.name}", one.for_orthanc(folder.home))
 
 
 def _require_queues(settings: Settings) -> None:

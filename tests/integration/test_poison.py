@@ -90,7 +90,7 @@ def store_behind_the_front(stack: Stack, made: Made) -> str:
         "127.0.0.1",
         stack.state.orthanc_dicom_port,
         ae_title="RADLOOP",
-        bind_address=(sender.alias, 0),
+        bind_address=(sender.alias(stack.data)[0], 0),
     )
     assert association.is_established
     assert association.send_c_store(made.path).Status == 0

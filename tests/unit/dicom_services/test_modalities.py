@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dicom_services.errors import ConfigError, CorruptError, MissingError
@@ -16,6 +18,7 @@ from dicom_services.modalities import (
 )
 
 CT1 = Modality("CT1", "10.0.0.5", 104)
+STACK = Path("/srv/one")
 HERE = Modality("HERE", "127.0.0.1", 11112, query=True, quiet_s=2.0)
 
 
@@ -44,9 +47,9 @@ def test_sixteen_printable_characters_are_an_ae_title():
 
 
 def test_sender_may_store_and_echo_and_no_more_unless_asked_for():
-    allowed = {key for key, value in CT1.for_orthanc().items() if value is True}
+    allowed = {key for key, value in CT1.for_orthanc(STACK).items() if value is True}
     assert allowed == {"AllowEcho", "AllowStore"}
-    assert HERE.for_orthanc()["AllowFind"] is True
+    assert HERE.for_orthanc(STACK)["AllowFind"] is True
 
 
 def test_titles_that_orthanc_cannot_use_as_names_stay_apart():

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from dicom_services.front.config import Caller, ConfigFile
 from dicom_services.front.outbound import Outbound
@@ -35,13 +36,15 @@ def test_a_far_modality_is_reached_through_its_alias_and_later_ones_too(tmp_path
             assert near.recv(100) == b""
 
 
-def test_orthanc_knows_a_modality_by_its_alias_alone():
+def test_orthanc_knows_a_modality_by_its_alias_alone_and_each_stack_has_its_own():
     far = Modality("CT1", "192.0.2.7", 104)
-    assert far.alias.startswith("127.")
-    assert far.alias != "127.0.0.1"
-    assert 20_000 <= far.alias_port < 30_000
-    assert far.for_orthanc()["Host"] == far.alias
-    assert far.for_orthanc()["Port"] == far.alias_port
+    address, port = far.alias(Path("/srv/one"))
+    assert address.startswith("127.")
+    assert address != "127.0.0.1"
+    assert 20_000 <= port < 30_000
+    told = far.for_orthanc(Path("/srv/one"))
+    assert (told["Host"], told["Port"]) == (address, port)
+    assert far.alias(Path("/srv/two")) != (address, port)
 
 
 def _connect(place):
