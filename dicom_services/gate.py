@@ -120,6 +120,7 @@ _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _DEFLATED: Final = frozenset(
     ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 )
+_UNCOMPRESSED: Final = frozenset((_IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN)) | _DEFLATED
 _RLE: Final = "1.2.840.10008.1.2.5"
 # MPEG-2, MPEG-4 and HEVC: all frames are one stream.
 _INFLATING: Final = threading.Lock()
@@ -201,6 +202,7 @@ def refusal_of_dataset(
     start: int = 0,
     *,
     identity: bool = True,
+    instance: bytes = b"",
     scale: float = 1.0,
 ) -> Refusal | None:
     """Why a data set of a composite object must not be parsed by anything; None where it may.
@@ -215,11 +217,13 @@ def refusal_of_dataset(
         Offset of its first element.
     identity, scale
         As for a file.
+    instance : bytes
+        The SOP Instance UID it must have; empty where any will do.
     """
     try:
         inflated, found = _walked(data, transfer_syntax, start, scale)
         if identity:
-            _check_uids(found)
+            _check_uids(found, instance)
         _check_pixels(inflated, found, transfer_syntax)
     except _RefusedError as error:
         return error.refusal
@@ -229,7 +233,9 @@ def refusal_of_dataset(
     return None
 
 
-def sound_until(data: Bytes, transfer_syntax: str, scale: float = 1.0) -> int:
+def sound_until(
+    data: Bytes, transfer_syntax: str, *, instance: bytes = b"", scale: float = 1.0
+) -> int:
     """How far a data set may be passed on while it is still arriving.
 
     Parameters
@@ -238,8 +244,8 @@ def sound_until(data: Bytes, transfer_syntax: str, scale: float = 1.0) -> int:
         What has come so far, from the first element.
     transfer_syntax : str
         UID.
-    scale : float
-        As for a file.
+    instance, scale
+        As for a data set.
 
     Returns
     -------
@@ -253,7 +259,7 @@ def sound_until(data: Bytes, transfer_syntax: str, scale: float = 1.0) -> int:
     try:
         order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
         _walk(data, 0, order, transfer_syntax == _IMPLICIT, found)
-        _check_uids(found)
+        _check_uids(found, instance)
         _check_pixels(data, found, transfer_syntax)
     except _RefusedError as error:
         return 0 if error.refusal.reason in ("truncated", "length", "uid_missing") else -1
@@ -535,8 +541,8 @@ def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:
     head = bytes(data[body : body + 4])
     if head in _DELIMITERS or (head == _ITEM and length < 8):
         raise _RefusedError("sequence", body)
-    if head[:2] == _ITEM[:2] and head != _ITEM and not group & 1:
-        # Private values may begin so: it is the mark of UTF-16.
+    # Any other (FFFE,E0xx) is no value either; (FFFE,xxxx) may be one: -2 as a number of 16 bits.
+    if head[:2] == _ITEM[:2] and head[3:] == _ITEM[3:] and head != _ITEM and not group & 1:
         raise _RefusedError("sequence", body)
     return head == _ITEM
 
@@ -559,7 +565,7 @@ def _is_bulk(group: int) -> bool:
     return group & 1 == 1 or group in _BULK or group & 0xFF00 in _CURVES_AND_OVERLAYS
 
 
-def _check_uids(found: _Found) -> None:
+def _check_uids(found: _Found, instance: bytes = b"") -> None:
     for tag in (_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID):
         value = found.values.get(tag, b"")
         if not value.rstrip(b" \0"):
@@ -567,6 +573,9 @@ def _check_uids(found: _Found) -> None:
         # PS3.5 9.1: digits and dots, at most 64.
         if not _UID.match(value) or len(value.rstrip(b" \0")) > 64:
             raise _RefusedError("uid", 0)
+    # What came under one name must not be filed under another.
+    if instance and found.values[_INSTANCE_UID].rstrip(b" \0") != instance:
+        raise _RefusedError("uid", 0)
 
 
 def _check_pixels(data: Bytes, found: _Found, syntax: str) -> None:
@@ -579,6 +588,9 @@ def _check_pixels(data: Bytes, found: _Found, syntax: str) -> None:
     for tag in (_ROWS, _COLUMNS, _SAMPLES, _BITS):
         value = found.values.get(tag, b"")
         numbers.append(struct.unpack_from(order + "H", value)[0] if len(value) >= 2 else 0)
+    # PS3.5 A.4: encapsulated where the transfer syntax compresses, and nowhere else.
+    if found.pixel_bytes and found.encapsulated != (syntax not in _UNCOMPRESSED):
+        raise _RefusedError("encapsulation", found.pixel_offset)
     rows, columns, samples, bits = numbers
     frame_bits = rows * columns * max(samples, 1) * bits
     if frame_bits > 8 * MAX_FRAME_BYTES:

@@ -119,6 +119,7 @@ REASONS: Final = {
     "pixel_format": "The pixel format is not supported",
     "positions_repeat": "Different images lie at the same place",
     "probability": "A probability lies outside 0 to 1",
+    "quarantine_ambiguous": "More than one refused file begins with that identifier",
     "region_empty": "The given region holds no voxel",
     "region_grid": "The given region does not lie on the grid of the images",
     "region_unreadable": "The given region could not be read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,8 @@ def main() -> None:
     log.start("front")
     # Many connections, each with a small need.
     threading.stack_size(512 << 10)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         file = ConfigFile(Path(os.environ[CONFIG_VARIABLE]))
         server = Server(file)

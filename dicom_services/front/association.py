@@ -18,7 +18,7 @@ from typing import Final
 from dicom_services.front import dimse, pdu
 from dicom_services.front.backend import Backend, BackendError, BackendRejectedError
 from dicom_services.front.body import BodyTooLargeError
-from dicom_services.front.config import FrontConfig
+from dicom_services.front.config import Caller, ConfigFile
 from dicom_services.front.delivery import Delivery
 from dicom_services.front.incoming import Incoming, Message
 from dicom_services.front.judgement import Judgement, Verdict
@@ -45,24 +45,25 @@ class Association:
         self,
         connection: socket.socket,
         address: str,
-        config: FrontConfig,
+        file: ConfigFile,
         judgement: Judgement,
         slots: Slots,
         speaks: Callable[[], None],
     ) -> None:
         self._client = connection
         self._speaks = speaks
-        self._sender = ""
+        self._caller: Caller | None = None
         self._address = address
-        self._config = config
+        self._file = file
+        self._config = file.current()
         self._judgement = judgement
         self._slots = slots
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._heard_s = 0.0
+        self._backend: Backend | None = None
 
     def run(self) -> None:
         """Serve the connection to its end; nothing escapes."""
-        backend: Backend | None = None
         try:
             backend = self._begin()
             if backend is not None:
@@ -80,8 +81,9 @@ class Association:
             # One of the two is gone; there is nobody to tell.
             pass
         finally:
-            if backend is not None:
-                backend.lost()
+            # Also one that was opened for somebody who had gone by then.
+            if self._backend is not None:
+                self._backend.lost()
             self._client.close()
 
     # --- the request -------------------------------------------------------------------------
@@ -98,9 +100,10 @@ class Association:
         if caller is None or caller.address != self._address:
             self._reject("calling_title", source=1, reason=3)
             return None
-        self._sender = caller.aet
+        self._caller = caller
         self._speaks()
         backend = Backend(self._config.orthanc_port, caller.alias, request, self._slots)
+        self._backend = backend
         try:
             answer = backend.open(self._config.archive_wait_s)
         except BackendRejectedError as error:
@@ -149,7 +152,8 @@ class Association:
     def _converse(self, backend: Backend) -> None:
         incoming = Incoming(backend.accepted, self._judgement.room, self._config.most_bytes)
         wait_s = self._config.archive_wait_s
-        delivery = Delivery(backend, self._judgement, wait_s, self._sender, self._refuse)
+        sender = self._caller.aet if self._caller else ""
+        delivery = Delivery(backend, self._judgement, wait_s, sender, self._refuse)
         self._heard_s = time.monotonic()
         try:
             while not incoming.released:
@@ -168,8 +172,7 @@ class Association:
             poll.register(backend, select.POLLIN)
         look_s = _SPARE_BACKEND_S if self._slots.are_scarce else _LOOK_S
         ready = {descriptor for descriptor, _ in poll.poll(look_s * 1_000)}
-        if ready:
-            self._heard_s = time.monotonic()
+        began_s = time.monotonic()
         if backend.is_open and backend.fileno() in ready:
             for unit in delivery.receive():
                 self._client.sendall(unit)
@@ -184,6 +187,10 @@ class Association:
                     self._came(message, backend, delivery)
                 else:
                     delivery.pass_early(message)
+        if ready:
+            # While we waited for Orthanc the modality could not be heard: no fault of its own.
+            self._heard_s = time.monotonic()
+            incoming.began_s += self._heard_s - began_s
 
     def _check_time(self, backend: Backend, incoming: Incoming, delivery: Delivery) -> None:
         now_s = time.monotonic()
@@ -197,6 +204,7 @@ class Association:
             return
         if delivery.is_idle and idle_s > _CLIENT_IDLE_S:
             raise pdu.ProtocolError("idle")
+        delivery.check_time(now_s)
 
     def _give_way(
         self, backend: Backend, incoming: Incoming, delivery: Delivery, now_s: float
@@ -216,6 +224,8 @@ class Association:
 
     def _came(self, message: Message, backend: Backend, delivery: Delivery) -> None:
         try:
+            if self._caller not in self._file.current().callers:
+                raise pdu.ProtocolError("calling_title")
             verdict = self._judge(message, backend.accepted[message.context])
         except BaseException:
             message.close()
@@ -237,7 +247,8 @@ class Association:
                 raise pdu.ProtocolError("command")
             if message.body is None:
                 return self._judgement.no_room()
-            return self._judgement.of_object(command, message.body, syntax, self._sender)
+            sender = self._caller.aet if self._caller else ""
+            return self._judgement.of_object(command, message.body, syntax, sender)
         if not command.has_sound_uids:
             raise pdu.ProtocolError("command_uid")
         if command.has_data:

@@ -142,7 +142,9 @@ class Backend:
             return
         try:
             self.send([pdu.RELEASE_REQUEST])
-            select.select([self._socket], [], [], 1.0)
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            poll.poll(1_000)
         except OSError:
             pass
         self.lost()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import tempfile
@@ -105,7 +106,9 @@ class Body:
     def close(self) -> None:
         """Give the memory and the file back."""
         if self._map is not None:
-            self._map.close()
+            # A view may live a moment longer than its sender; the file goes with the last one.
+            with contextlib.suppress(BufferError):
+                self._map.close()
             self._map = None
         if self._file is not None:
             self._file.close()

@@ -19,6 +19,8 @@ _MOST_BUFFERS: Final = 256
 _LONGEST_HEADER: Final = 1 << 20
 _EARLY_BYTES: Final = 64 << 10
 _HELD_BACK: Final = 2
+_ANSWER_S: Final = 300.0
+"""Storing takes milliseconds; a retrieval says something with every image."""
 _REPEATABLE: Final = (dimse.C_STORE_RQ, dimse.C_ECHO_RQ)
 
 Bytes = bytes | bytearray | memoryview
@@ -77,7 +79,8 @@ class Delivery:
             # Each look is at all of it: doubling keeps the sum of them in proportion.
             message.look_again = 2 * body.length
             message.sound_until = self._early_end(message, body)
-        end = min(body.length, message.sound_until) - _HELD_BACK
+        # DCMTK breaks off at a fragment of odd length.
+        end = (min(body.length, message.sound_until) - _HELD_BACK) & ~1
         if message.sound_until > 0 and end - message.sent >= _EARLY_BYTES:
             try:
                 self._send_data(message, body, end, last=False)
@@ -101,16 +104,26 @@ class Delivery:
             Orthanc is away, and this message cannot wait for it.
         """
         command = message.command
-        if not command.field & dimse.RESPONSE and command.field != dimse.C_CANCEL_RQ:
-            if command.message_id in self._unanswered:
+        if command.field & dimse.RESPONSE or command.field == dimse.C_CANCEL_RQ:
+            # Means nothing to a new association, so it is sent once or not at all.
+            try:
+                if self._backend.is_open:
+                    self._send(message)
+                return
+            except OSError:
+                pass
+            finally:
                 message.close()
-                raise pdu.ProtocolError("message_id")
-            self._unanswered[command.message_id] = message
+            self._recover()
+            return
+        if command.message_id in self._unanswered:
+            message.close()
+            raise pdu.ProtocolError("message_id")
+        self._unanswered[command.message_id] = message
         if self._backend.is_open:
             with contextlib.suppress(OSError):
                 self._send(message)
                 return
-        # A C-CANCEL or a response means nothing to a new association: it is dropped.
         message.sent = 0
         self._recover()
 
@@ -127,9 +140,15 @@ class Delivery:
                 self._note_answers(unit)
                 found.append(unit)
             elif unit[0] == pdu.ABORT:
-                self._recover()
+                self._recover(has_aborted=True)
                 break
         return found
+
+    def check_time(self, now_s: float) -> None:
+        """Come again, or give up, where Orthanc owes an answer for too long."""
+        if self._unanswered and now_s - self._backend.idle_since_s > _ANSWER_S:
+            event("front.archive_slow", count=len(self._unanswered))
+            self._recover(has_aborted=True)
 
     def close(self) -> None:
         """Forget what is not answered."""
@@ -156,7 +175,7 @@ class Delivery:
     def _send_data(self, message: Message, body: Body, end: int, *, last: bool) -> None:
         """Send a data set from where it was sent to, up to `end`; its command set first."""
         waiting: list[Bytes] = [] if message.sent else _command(message)
-        most = self._backend.longest - pdu.HEADER_BYTES
+        most = (self._backend.longest - pdu.HEADER_BYTES) & ~1
         with memoryview(body.data()) as data:
             # As much at once as the socket takes; a large object still goes out in turns.
             for start in range(message.sent, max(end, 1), most):
@@ -191,27 +210,34 @@ class Delivery:
             self._judgement.was_answered(done.command)
             done.close()
 
-    def _recover(self) -> None:
-        """Orthanc has left: come again with what it has not answered, if that can be repeated."""
-        self._backend.lost()
-        self._answer.clear()
-        for message in list(self._unanswered.values()):
-            message.sent = 0
-            if message.command.field not in _REPEATABLE:
-                raise BackendError
-            if message.tries >= _MOST_TRIES:
-                self._give_up(message)
-        if not self._unanswered:
-            return
-        event("front.archive_again", count=len(self._unanswered))
-        try:
-            self._backend.open(self._wait_s)
-            for message in self._unanswered.values():
-                self._send(message)
-        except (BackendError, BackendRejectedError):
-            self._answer_silence()
-        except OSError:
-            self._recover()
+    def _recover(self, *, has_aborted: bool = False) -> None:
+        """Orthanc has left: come again with what it has not answered, if that can be repeated.
+
+        One that says that it leaves (`has_aborted`) has not crashed.
+        """
+        while True:
+            self._backend.lost()
+            self._answer.clear()
+            for message in list(self._unanswered.values()):
+                message.sent = 0
+                message.deaths += not has_aborted
+                if message.command.field not in _REPEATABLE:
+                    raise BackendError
+                if message.tries >= _MOST_TRIES:
+                    self._give_up(message)
+            if not self._unanswered:
+                return
+            event("front.archive_again", count=len(self._unanswered))
+            try:
+                self._backend.open(self._wait_s)
+                for message in self._unanswered.values():
+                    self._send(message)
+                return
+            except (BackendError, BackendRejectedError):
+                self._answer_silence()
+                return
+            except OSError:
+                has_aborted = False
 
     def _answer_silence(self) -> None:
         """Orthanc does not come back: every instance under way is refused, and may come again."""
@@ -224,6 +250,9 @@ class Delivery:
         """Twice Orthanc has left without an answer to this one."""
         if message.command.field != dimse.C_STORE_RQ or message.body is None:
             raise BackendError
+        if message.deaths < _MOST_TRIES:
+            self._refuse_unanswered(message, self._judgement.archive_silent())
+            return
         syntax = self._backend.accepted[message.context]
         verdict = self._judgement.archive_left(message.command, message.body, syntax, self._sender)
         self._refuse_unanswered(message, verdict)

@@ -26,8 +26,8 @@ class Message:
         Read, and as it came.
     body : Body or None
         Its data set; None where it has none or it could not be kept.
-    tries : int
-        How often it went to Orthanc in full.
+    tries, deaths : int
+        How often it went to Orthanc in full, and how often Orthanc left then without a word.
     sent : int
         How much of its data set has gone there on the present association.
     sound_until : int
@@ -41,6 +41,7 @@ class Message:
     command_set: bytes
     body: Body | None = None
     tries: int = 0
+    deaths: int = 0
     sent: int = 0
     sound_until: int = 0
     look_again: int = 0
@@ -116,6 +117,8 @@ class Incoming:
                     continue
             else:
                 # Both headers, of a unit and of a fragment, have six bytes.
+                if not self.is_busy:
+                    self.began_s = time.monotonic()
                 lacking = pdu.HEADER_BYTES - len(self._head)
                 self._head += data[:lacking]
                 data = data[lacking:]
@@ -148,8 +151,6 @@ class Incoming:
             raise ConnectionResetError
         elif kind == pdu.P_DATA and pdu.HEADER_BYTES <= length <= pdu.LONGEST_DATA:
             self._unit_left = length
-            if not self._command_set:
-                self.began_s = time.monotonic()
         else:
             raise pdu.ProtocolError("pdu")
 
@@ -188,6 +189,8 @@ class Incoming:
             message = Message(self._context, dimse.parse_command(command_set), command_set)
             if message.command.has_data:
                 is_object = message.command.field == dimse.C_STORE_RQ
+                if is_object:
+                    message.command_set = dimse.store_request(message.command, command_set)
                 most_bytes = self._most_bytes if is_object else _LONGEST_QUERY
                 message.body = Body(self._room, most_bytes)
                 self._message = message

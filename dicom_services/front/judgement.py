@@ -51,7 +51,9 @@ class Judgement:
     ) -> Verdict | None:
         """Whether an instance may be stored; None if so."""
         digest = digest_of_uid(command.sop_instance)
-        refusal = gate.refusal_of_dataset(body.data(), transfer_syntax, scale=self._scale)
+        refusal = gate.refusal_of_dataset(
+            body.data(), transfer_syntax, instance=command.sop_instance, scale=self._scale
+        )
         if refusal is None and not (command.has_sound_uids and command.sop_instance):
             refusal = gate.Refusal("uid", 0)
         if refusal is None and self._quarantine.is_poison(digest):
@@ -66,7 +68,9 @@ class Judgement:
             return -1
         if self._quarantine.is_poison(digest_of_uid(command.sop_instance)):
             return -1
-        return gate.sound_until(body.data(), transfer_syntax, self._scale)
+        return gate.sound_until(
+            body.data(), transfer_syntax, instance=command.sop_instance, scale=self._scale
+        )
 
     def of_query(self, body: Body, transfer_syntax: str) -> str:
         """Why an identifier may not be parsed; "" if it may."""

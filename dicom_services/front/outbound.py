@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from typing import Final
 
 from dicom_services.front.config import Caller, ConfigFile
@@ -31,15 +32,22 @@ class Outbound:
         """Pass connections on for ever."""
         while True:
             self._follow(self._file.current().callers)
-            sockets = list(self._listeners.values())
-            ready, _, _ = select.select(sockets, [], [], _LOOK_S)
-            for listener in ready:
-                try:
-                    near, _ = listener.accept()
-                except OSError:
-                    continue
-                goal = self._goals[listener.getsockname()[:2]]
-                threading.Thread(target=_pass_on, args=(near, goal), daemon=True).start()
+            poll = select.poll()
+            for listener in self._listeners.values():
+                poll.register(listener, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_S * 1_000)}
+            for place, listener in self._listeners.items():
+                if listener.fileno() in ready:
+                    self._accept(listener, self._goals[place])
+
+    def _accept(self, listener: socket.socket, goal: Place) -> None:
+        try:
+            near, _ = listener.accept()
+            threading.Thread(target=_pass_on, args=(near, goal), daemon=True).start()
+        except (OSError, RuntimeError) as error:
+            # Descriptors or threads are short for a moment.
+            event("front.accept", error=error)
+            time.sleep(0.05)
 
     def _follow(self, callers: tuple[Caller, ...]) -> None:
         self._goals = {(one.alias, one.alias_port): (one.address, one.port) for one in callers}
@@ -71,11 +79,16 @@ def _pass_on(near: socket.socket, goal: Place) -> None:
 
 def _pump(near: socket.socket, far: socket.socket) -> None:
     other = {near: far, far: near}
+    poll = select.poll()
+    for one in other:
+        poll.register(one, select.POLLIN)
     while True:
-        ready, _, _ = select.select([near, far], [], [], _IDLE_S)
+        ready = {descriptor for descriptor, _ in poll.poll(_IDLE_S * 1_000)}
         if not ready:
             return
-        for one in ready:
+        for one in other:
+            if one.fileno() not in ready:
+                continue
             piece = one.recv(_PIECE)
             if not piece:
                 return

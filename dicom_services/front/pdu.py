@@ -23,8 +23,8 @@ _APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _USER = 0x10, 0x20, 0x21, 0x50
 _ABSTRACT, _TRANSFER = 0x30, 0x40
 _MOST_SUB_ITEMS: Final = 256
 _UID: Final = re.compile(rb"[0-9.]{1,64}\0?\Z")
-# PS3.5 table 6.2-1, AE: printable, no backslash.
-_TITLE: Final = re.compile(rb"[\x20-\x5b\x5d-\x7e]{16}\Z")
+# PS3.5 table 6.2-1, AE: printable, no backslash; old devices pad it with NUL.
+_TITLE: Final = re.compile(rb"(?=.{16}\Z)[\x20-\x5b\x5d-\x7e]*\0*\Z", re.DOTALL)
 
 
 class ProtocolError(Exception):
@@ -74,7 +74,11 @@ def parse_request(body: bytes) -> Request:
             raise ProtocolError("request_item")
     if kinds.count(_APPLICATION) != 1 or kinds.count(_USER) != 1 or not contexts:
         raise ProtocolError("request_item")
-    return Request(called.decode().strip(), calling.decode().strip(), contexts)
+    return Request(_title(called), _title(calling), contexts)
+
+
+def _title(value: bytes) -> str:
+    return value.rstrip(b"\0").decode().strip()
 
 
 def parse_accept(body: bytes) -> dict[int, str]:

@@ -15,6 +15,8 @@ from dicom_services.front.slots import Slots
 from dicom_services.log import event
 
 _BACKLOG: Final = 256
+_KEEP_IDLE_S: Final = 60
+"""Until a peer that says nothing is asked whether it is still there."""
 
 
 class Server:
@@ -47,11 +49,17 @@ class Server:
 
     def _take(self, connection: socket.socket, address: str) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE_S)
         with self._lock:
-            if self._count >= self._most:
-                self._make_room()
-            self._count += 1
-            self._silent[id(connection)] = connection
+            has_room = self._count < self._most or self._make_room()
+            if has_room:
+                self._count += 1
+                self._silent[id(connection)] = connection
+        if not has_room:
+            event("front.rejected", code="connections")
+            connection.close()
+            return
         thread = threading.Thread(target=self._serve_one, args=(connection, address), daemon=True)
         try:
             thread.start()
@@ -59,20 +67,21 @@ class Server:
             self._forget(connection)
             connection.close()
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> bool:
         """Shut the oldest of those who have said nothing yet; its thread then ends by itself."""
-        if self._silent:
-            _, oldest = self._silent.popitem(last=False)
-            with contextlib.suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)
+        if not self._silent:
+            return False
+        _, oldest = self._silent.popitem(last=False)
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)
+        return True
 
     def _serve_one(self, connection: socket.socket, address: str) -> None:
-        config = self._file.current()
         try:
             Association(
                 connection,
                 address,
-                config,
+                self._file,
                 self._judgement,
                 self._slots,
                 lambda: self._speaks(connection),

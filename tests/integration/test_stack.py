@@ -65,6 +65,7 @@ def redis_of(stack: Stack) -> redis.Redis:
 def test_every_process_runs_and_the_plugin_answers(stack):
     told = stack.status()
     assert {one["name"]: one["state"] for one in told["processes"]} == {
+        "front": "RUNNING",
         "orthanc": "RUNNING",
         "redis": "RUNNING",
         "worker_0": "RUNNING",

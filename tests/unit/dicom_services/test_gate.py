@@ -647,3 +647,31 @@ def test_a_site_with_memory_may_take_larger_objects():
     assert refusal_of_file(one[:-1], scale=4.0) is not None
     too_deep = image_file(LITTLE, LITTLE.nested(gate.MAX_DEPTH + 1))
     assert refusal_of_file(too_deep, scale=100.0) == refusal_of_file(too_deep)
+
+
+@pytest.mark.parametrize("tag", [0x00280106, 0x00280107, 0x00280120, 0x54001010, 0x60003000])
+def test_a_number_of_minus_two_in_implicit_vr_is_no_sequence(tag):
+    assert refusal_of_file(image_file(PLAIN, PLAIN.element(tag, "SS", b"\xfe\xff"))) is None
+    assert refusal_of_file(image_file(PLAIN, PLAIN.element(tag, "OW", b"\xfe\xff\1\0"))) is None
+
+
+def test_pixel_data_have_the_form_that_their_transfer_syntax_says():
+    native = ct_slice(stored_ramp((1, 4, 4))[0])
+    whole = to_bytes(native)
+    assert refusal_of_file(whole) is None
+    assert refusal_of_dataset(_data_set(whole), JPEG) == Refusal("encapsulation", _pixels(whole))
+
+
+def test_a_data_set_must_be_the_instance_it_came_as():
+    body = _data_set(to_bytes(ct_slice(stored_ramp((1, 4, 4))[0])))
+    own = str(ct_slice(stored_ramp((1, 4, 4))[0]).SOPInstanceUID).encode()
+    assert refusal_of_dataset(body, EXPLICIT, instance=own) is None
+    assert refusal_of_dataset(body, EXPLICIT, instance=own + b"1") == Refusal("uid", 0)
+
+
+def _data_set(whole: bytes) -> bytes:
+    return whole[144 + int.from_bytes(whole[140:144], "little") :]
+
+
+def _pixels(whole: bytes) -> int:
+    return _data_set(whole).index(b"\xe0\x7f\x10\x00") + 12

@@ -1,4 +1,4 @@
-"""A storage provider of a few lines that leaves at the instances it is told to leave at."""
+"""A storage provider of a few lines that dies at some instances and aborts at others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from tests.hostile.scu import data_pdus, parse_command, pdu
 
 
 class FakeArchive(threading.Thread):
-    """Accepts every context, stores everything, and closes the association at `poison`."""
+    """Accepts every context and stores everything, but closes at `poison`, aborts at `unwanted`."""
 
-    def __init__(self, poison: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, poison: frozenset[str] = frozenset(), unwanted: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(daemon=True)
         self._poison = poison
+        self._unwanted = unwanted
+        self.odd_fragments = 0
+        self.commands: list[dict[int, bytes]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.stored: dict[str, bytes] = {}
@@ -51,13 +56,21 @@ class FakeArchive(threading.Thread):
                         length, context, flags = struct.unpack_from(">IBB", body, at)
                         piece = body[at + 6 : at + 4 + length]
                         at += 4 + length
+                        self.odd_fragments += len(piece) % 2
                         if flags & 1:
                             command += piece
                         else:
                             data += piece
                         if flags == 2:
                             asked = parse_command(command)
+                            if asked[0x0100] != b"\1\0":
+                                command, data = b"", bytearray()
+                                continue
                             uid = asked[0x1000].rstrip(b"\0").decode()
+                            self.commands.append(asked)
+                            if uid in self._unwanted:
+                                connection.sendall(pdu(7, bytes(4)))
+                                return
                             if uid in self._poison:
                                 self.deaths += 1
                                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from dataclasses import asdict
@@ -16,14 +17,24 @@ from dicom_services.front.config import Caller, ConfigFile
 from dicom_services.front.server import Server
 from dicom_services.quarantine import Quarantine
 from tests.dicom_files import ct_slice, stored_ramp
-from tests.hostile.scu import BrokenOffError, RejectedError, Scu
+from tests.hostile.build import Writer
+from tests.hostile.scu import (
+    BrokenOffError,
+    RejectedError,
+    Scu,
+    associate_body,
+    command_set,
+    data_pdus,
+    pdu,
+    store_request,
+)
 from tests.unit.dicom_services.front.fake_archive import FakeArchive
 from tests.unit.dicom_services.front.test_config import TOLD
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 CALLER = Caller("CT1", "127.0.0.1", 104, "127.83.1.9", 20_111)
 NO_ROOM, REFUSED = 0xA700, 0xC000
-BAD = "1.2.3.99"
+BAD, UNWANTED = "1.2.3.99", "1.2.3.98"
 
 
 def image(uid, size=256):
@@ -43,7 +54,7 @@ def free_port():
 
 @pytest.fixture
 def archive():
-    one = FakeArchive(poison=frozenset((BAD,)))
+    one = FakeArchive(poison=frozenset((BAD,)), unwanted=frozenset((UNWANTED,)))
     one.start()
     yield one
     one.stop()
@@ -189,3 +200,119 @@ def test_an_identifier_that_is_none_is_refused_by_name_and_quarantined(tmp_path,
         assert one.store(CT, "1.2.3.1", 1, image("1.2.3.1")) == (0, "")
     records, _ = Quarantine(tmp_path / "quarantine", 1 << 30, 100).records()
     assert [record.reason for record in records] == ["uid"]
+
+
+def test_an_archive_that_aborts_has_not_crashed_and_nobody_is_called_poison(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    for _ in range(4):
+        with scu(port) as one:
+            answer = one.store(CT, UNWANTED, 1, image(UNWANTED))
+        assert answer == (NO_ROOM, "archive does not answer")
+    assert not (tmp_path / "quarantine" / "poison").exists()
+
+
+def test_a_data_set_under_another_name_than_its_own_is_refused(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    with scu(port) as one:
+        for size in (64, 512):
+            data = image("1.2.3.1", size)
+            assert one.store(CT, "1.2.3.2", 1, data) == (REFUSED, "radloop gate: uid")
+    assert archive.stored == {}
+
+
+def test_who_leaves_before_the_answer_leaves_no_slot_behind(tmp_path, archive):
+    port = front(tmp_path, archive.port, slots=2, archive_wait_s=5.0)
+    request = pdu(1, associate_body("RADLOOP", "CT1", [(CT, EXPLICIT)]))
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port)) as one:
+            one.sendall(request)
+            # A reset, not an end: what is sent to it afterwards fails.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(0.5)
+    with scu(port) as one, scu(port) as other:
+        assert one.store(CT, "1.2.3.1", 1, image("1.2.3.1"))[0] == 0
+        assert other.store(CT, "1.2.3.2", 1, image("1.2.3.2"))[0] == 0
+
+
+def test_a_header_that_comes_in_two_parts_is_a_header(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    with scu(port) as one:
+        sent = data_pdus(1, store_request(CT, "1.2.3.1", 1), command=True)
+        sent += data_pdus(1, image("1.2.3.1"), command=False)
+        one.socket.sendall(sent[:3])
+        time.sleep(1.2)
+        one.socket.sendall(sent[3:])
+        assert one._status()[0] == 0
+
+
+def test_the_archive_hears_a_store_request_of_the_standard_only(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    bare = command_set(
+        (
+            (0x0002, CT.encode()),
+            (0x0100, struct.pack("<H", 1)),
+            (0x0110, struct.pack("<H", 1)),
+            (0x0800, struct.pack("<H", 7)),
+            (0x1000, b"1.2.3.1"),
+            (0x4321, b"whatever"),
+        )
+    )
+    with scu(port) as one:
+        one.socket.sendall(data_pdus(1, bare, command=True))
+        one.socket.sendall(data_pdus(1, image("1.2.3.1"), command=False))
+        assert one._status()[0] == 0
+    (heard,) = archive.commands
+    assert set(heard) == {0x0000, 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000}
+    assert heard[0x0800] == struct.pack("<H", 1)
+
+
+def test_an_answer_with_data_that_nobody_asked_for_does_no_harm(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    answer = command_set(
+        (
+            (0x0100, struct.pack("<H", 0x8001)),
+            (0x0120, struct.pack("<H", 9)),
+            (0x0800, struct.pack("<H", 1)),
+            (0x0900, struct.pack("<H", 0)),
+        )
+    )
+    sequence = Writer().element(0x00081140, "SQ", b"")
+    with scu(port) as one:
+        for _ in range(3):
+            one.socket.sendall(data_pdus(1, answer, command=True))
+            one.socket.sendall(data_pdus(1, sequence, command=False))
+        assert one.store(CT, "1.2.3.1", 1, image("1.2.3.1"))[0] == 0
+
+
+def test_more_connections_than_allowed_are_closed_when_nobody_is_silent(tmp_path, archive):
+    port = front(tmp_path, archive.port, connections=16)
+    held = [scu(port) for _ in range(16)]
+    with socket.create_connection(("127.0.0.1", port), 5.0) as one:
+        assert one.recv(10) == b""
+    for other in held:
+        other.close()
+
+
+def test_a_modality_that_was_removed_sends_no_more_over_its_open_association(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    path = tmp_path / "front.json"
+    with scu(port) as one:
+        assert one.store(CT, "1.2.3.1", 1, image("1.2.3.1"))[0] == 0
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"callers": []}))
+        with pytest.raises(BrokenOffError):
+            one.store(CT, "1.2.3.2", 1, image("1.2.3.2"))
+    assert set(archive.stored) == {"1.2.3.1"}
+
+
+def test_every_part_that_goes_early_has_an_even_length(tmp_path, archive):
+    port = front(tmp_path, archive.port)
+    data = image("1.2.3.1", 512)
+    with scu(port) as one:
+        one.socket.sendall(data_pdus(1, store_request(CT, "1.2.3.1", 1), command=True))
+        units = data_pdus(1, data, command=False, size=131_060)
+        for start in range(0, len(units), 70_001):
+            one.socket.sendall(units[start : start + 70_001])
+            time.sleep(0.02)
+        assert one._status()[0] == 0
+    assert archive.stored["1.2.3.1"] == data
+    assert archive.odd_fragments == 0

@@ -23,9 +23,9 @@ def test_a_far_modality_is_reached_through_its_alias_and_later_ones_too(tmp_path
     with socket.create_server(("127.0.0.1", 0)) as goal:
         port = goal.getsockname()[1]
         # Added while it runs; 127.0.0.1 plays the other machine.
-        caller = Caller("CT1", "127.0.0.1", port, "127.83.1.9", 20_111)
+        caller = Caller("CT1", "127.0.0.1", port, "127.83.1.9", 20_117)
         path.write_text(json.dumps(TOLD | {"callers": [asdict(caller)]}))
-        near = _connect(("127.83.1.9", 20_111))
+        near = _connect(("127.83.1.9", 20_117))
         far, _ = goal.accept()
         with near, far:
             near.sendall(b"question")
