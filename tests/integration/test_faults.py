@@ -92,7 +92,8 @@ def one_whole_result(stack: Stack, uid: str) -> bool:
     A busy machine may send so slowly that the first slices were taken for a study; what came of
     them is marked as superseded.
     """
-    view = ended(stack.orthanc, uid)
+    # The queue itself gives a worker that vanished up after a minute and a half.
+    view = ended(stack.orthanc, uid, 180.0)
     results = [one for one in view["series"] if one["excluded_by"] == "result"]
     standing = {one["series"] for one in results if one["state"] != "superseded"}
     newest = jobs(view)[0]
