@@ -248,7 +248,9 @@ class Association:
             if message.body is None:
                 return self._judgement.no_room()
             sender = self._caller.aet if self._caller else ""
-            return self._judgement.of_object(command, message.body, syntax, sender)
+            return self._judgement.of_object(
+                command, message.body, syntax, sender, message.sound_until
+            )
         if not command.has_sound_uids:
             raise pdu.ProtocolError("command_uid")
         if command.has_data:

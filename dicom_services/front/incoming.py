@@ -44,7 +44,7 @@ class Message:
     deaths: int = 0
     sent: int = 0
     sound_until: int = 0
-    look_again: int = 0
+    look_again: int = 16_384
 
     def close(self) -> None:
         """Give its data set's room back."""

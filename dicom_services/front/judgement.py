@@ -47,13 +47,23 @@ class Judgement:
         self.room = Room(config.scratch, self._has_disk)
 
     def of_object(
-        self, command: dimse.Command, body: Body, transfer_syntax: str, sender: str
+        self,
+        command: dimse.Command,
+        body: Body,
+        transfer_syntax: str,
+        sender: str,
+        sound_until: int = 0,
     ) -> Verdict | None:
-        """Whether an instance may be stored; None if so."""
+        """Whether an instance may be stored; None if so.
+
+        One that ends where `sound_until` said that its pixel data would end has been judged whole.
+        """
         digest = digest_of_uid(command.sop_instance)
-        refusal = gate.refusal_of_dataset(
-            body.data(), transfer_syntax, instance=command.sop_instance, scale=self._scale
-        )
+        refusal = None
+        if sound_until != body.length or body.length & 1:
+            refusal = gate.refusal_of_dataset(
+                body.data(), transfer_syntax, instance=command.sop_instance, scale=self._scale
+            )
         if refusal is None and not (command.has_sound_uids and command.sop_instance):
             refusal = gate.Refusal("uid", 0)
         if refusal is None and self._quarantine.is_poison(digest):

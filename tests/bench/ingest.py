@@ -60,8 +60,9 @@ def main() -> None:
                     with orthanc({**base, **ports}, environment):
                         if kind == "with":
                             with front(door, ports["DicomPort"], Path(made)) as (port, pid):
+                                before = _cpu_s(pid)
                                 seconds = store(folders, port, "BENCH", "RADLOOP", delay=delay)
-                                cpu_ms.append(_cpu_s(pid) * 1e3 / IMAGES)
+                                cpu_ms.append((_cpu_s(pid) - before) * 1e3 / IMAGES)
                         else:
                             seconds = store(
                                 folders, ports["DicomPort"], "BENCH", "RADLOOP", delay=delay
