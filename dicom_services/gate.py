@@ -462,14 +462,13 @@ def _walk(data: Bytes, start: int, order: str, implicit: bool, found: _Found) ->
                     and not stack
                     and limit - body >= 8
                     and (
-                        vr in (b"OB", b"OW")
-                        or (not vr and not _is_items(data, body, length, group))
+                        vr in (b"OB", b"OW") or (not vr and not _is_items(data, body, length, tag))
                     )
                 ):
                     found.pixel_offset, found.pixel_bytes = body, length
                     return
                 raise _RefusedError("length", position)
-            if vr != b"SQ" and (vr or not length or not _is_items(data, body, length, group)):
+            if vr != b"SQ" and (vr or not length or not _is_items(data, body, length, tag)):
                 if length > _LONG_VALUE:
                     is_text = vr in _TEXTS or (vr in (b"", b"UN") and not _is_bulk(group))
                     texts -= length if is_text else 0
@@ -529,22 +528,34 @@ def _is_padding(data: Bytes, position: int) -> bool:
     return len(data) - position <= len(tail) and not tail.strip(b"\0")
 
 
-def _is_items(data: Bytes, body: int, length: int, group: int) -> bool:
+def _is_items(data: Bytes, body: int, length: int, tag: int) -> bool:
     """Whether a value of implicit VR is a sequence.
 
     Readers know that from their dictionary, and read a whole item header however short the value
     is said to be. So what starts like an item is judged as one, and what starts like the end of a
     sequence, after which they would go on in the middle of the value, is refused.
     """
+    group = tag >> 16
     if group == _PIXELS:
         return False
     head = bytes(data[body : body + 4])
     if head in _DELIMITERS or (head == _ITEM and length < 8):
         raise _RefusedError("sequence", body)
-    # Any other (FFFE,E0xx) is no value either; (FFFE,xxxx) may be one: -2 as a number of 16 bits.
-    if head[:2] == _ITEM[:2] and head[3:] == _ITEM[3:] and head != _ITEM and not group & 1:
+    # Other tags of that group as well, but where a number of 16 bits may be -2, or text UTF-16.
+    if head[:2] == _ITEM[:2] and head != _ITEM and not group & 1 and not _may_be_number(tag):
         raise _RefusedError("sequence", body)
     return head == _ITEM
+
+
+def _may_be_number(tag: int) -> bool:
+    """Whether it holds numbers of 16 bits and is no sequence in any dictionary."""
+    group, element = tag >> 16, tag & 0xFFFF
+    if group == 0x0028:
+        # Up to the descriptors of palettes; the data of lookup tables.
+        return element < 0x1300 or element == 0x3006
+    if group == 0x5400:
+        return element >= 0x0110
+    return group & 0xFF00 in _CURVES_AND_OVERLAYS
 
 
 def _count_values(data: Bytes, body: int, length: int, vr: bytes, *, is_text: bool) -> int:
