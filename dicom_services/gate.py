@@ -66,13 +66,10 @@ MAX_VALUES: Final = 1_000_000
 MAX_INFLATED_BYTES: Final = 128 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
 """A mammogram has 60 MB."""
-
 MAX_FRAMES: Final = 500_000
-"""A slide of 300,000 x 100,000 pixels has as many tiles.
-
-Those of elements, steps, texts and values may be scaled by a site that receives larger objects and
-has the memory: Debian's Orthanc needs one gigabyte and three seconds for each time as much.
-"""
+"""A slide of 300,000 x 100,000 pixels has as many tiles."""
+# A site that receives larger objects and has the memory may scale the limits of elements, steps,
+# texts and values: Debian's Orthanc needs a gigabyte and three seconds for each time as much.
 
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -122,8 +119,8 @@ _DEFLATED: Final = frozenset(
 )
 _UNCOMPRESSED: Final = frozenset((_IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN)) | _DEFLATED
 _RLE: Final = "1.2.840.10008.1.2.5"
-# MPEG-2, MPEG-4 and HEVC: all frames are one stream.
 _INFLATING: Final = threading.Lock()
+# MPEG-2, MPEG-4 and HEVC: all frames are one stream.
 _VIDEO: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?\Z")
 _SYNTAX: Final = re.compile(r"1\.2\.840\.10008\.1\.(?:2|20)(?:\.[0-9]{1,4}){0,4}\Z")
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)+[ \0]*\Z")

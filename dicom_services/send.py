@@ -118,7 +118,7 @@ class Sent:
 
     def sentence(self) -> str:
         """For people."""
-        text = f"{self.stored} of {self.files} files stored"
+        text = f"{self.stored} of {self.files} files stored" if self.files else "nothing to send"
         for name, count in self.statuses.items():
             if name != "0x0000":
                 text += f"; {count} x {_meaning(name)}"

@@ -86,6 +86,10 @@ class Association:
                 self._backend.lost()
             self._client.close()
 
+    @property
+    def _sender(self) -> str:
+        return self._caller.aet if self._caller is not None else ""
+
     # --- the request -------------------------------------------------------------------------
 
     def _begin(self) -> Backend | None:
@@ -152,8 +156,7 @@ class Association:
     def _converse(self, backend: Backend) -> None:
         incoming = Incoming(backend.accepted, self._judgement.room, self._config.most_bytes)
         wait_s = self._config.archive_wait_s
-        sender = self._caller.aet if self._caller else ""
-        delivery = Delivery(backend, self._judgement, wait_s, sender, self._refuse)
+        delivery = Delivery(backend, self._judgement, wait_s, self._sender, self._refuse)
         self._heard_s = time.monotonic()
         try:
             while not incoming.released:
@@ -247,9 +250,8 @@ class Association:
                 raise pdu.ProtocolError("command")
             if message.body is None:
                 return self._judgement.no_room()
-            sender = self._caller.aet if self._caller else ""
             return self._judgement.of_object(
-                command, message.body, syntax, sender, message.sound_until
+                command, message.body, syntax, self._sender, message.sound_until
             )
         if not command.has_sound_uids:
             raise pdu.ProtocolError("command_uid")

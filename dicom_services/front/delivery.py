@@ -1,4 +1,4 @@
-"""What goes to Orthanc and what it answers: once, however often the association breaks."""
+"""What goes to Orthanc and what it answers, over as many associations as that takes."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_what_the_gate_refuses_is_counted_and_leaves_nothing_behind(
     door: dict[str, Sent], orthanc: Orthanc, name: str, reason: str
 ) -> None:
     refused = f"{SLICES} files refused by the gate: {reason} ({SLICES})"
-    assert f"0 of 0 files stored; {refused}, not sent" in door[name].said
+    assert f"nothing to send; {refused}, not sent" in door[name].said
     meta = pydicom.dcmread(door[name].folder / "ct-0001.dcm").file_meta
     uid = str(meta.MediaStorageSOPInstanceUID)
     assert orthanc.find("instances", {"SOPInstanceUID": uid}) == []
