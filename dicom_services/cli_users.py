@@ -1,0 +1,1 @@
+"""`radloop users`: accounts, roles and the patients they may see."""
