@@ -12,17 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_nodes.ops import islands
-from ai_nodes.ops.agatston import (
-    MASS_FACTOR,
-    MIN_AREA_MM2,
-    STEPS_HU,
-    Calcium,
-    Steps,
-    calcium_mask,
-    find_calcium,
-    interpolated_volume_mm3,
-)
-from ai_nodes.ops.cac_category import CAC_DRS, RUMBERGER, cac_drs, rumberger
+from ai_nodes.ops.agatston import Calcium, calcium_mask, find_calcium, interpolated_volume_mm3
 from ai_nodes.ops.ct_quality import (
     METAL_HU,
     NOISE_HU,
@@ -33,7 +23,12 @@ from ai_nodes.ops.ct_quality import (
     warning,
 )
 from ai_nodes.ops.heart import HeartRegion, heart_region
-from ai_nodes.ops.vessels import (
+from ai_nodes.pipeline import Pipeline, Settings
+from dicom_services.domain.agatston import MASS_FACTOR, MIN_AREA_MM2, STEPS_HU, Steps
+from dicom_services.domain.cac_category import CAC_DRS, RUMBERGER, cac_drs, rumberger
+from dicom_services.domain.card import ModelCard
+from dicom_services.domain.findings import Code, Finding, Mask, Measurement, Observation
+from dicom_services.domain.vessels import (
     CORONARY_ARTERIES,
     TOTAL,
     UNASSIGNED,
@@ -41,9 +36,6 @@ from ai_nodes.ops.vessels import (
     rescore,
     vessels_with_calcium,
 )
-from ai_nodes.pipeline import Pipeline, Settings
-from dicom_services.domain.card import ModelCard
-from dicom_services.domain.findings import Code, Finding, Mask, Measurement, Observation
 from dicom_services.domain.volume import Study, Volume
 from dicom_services.errors import ConfigError, InputError
 

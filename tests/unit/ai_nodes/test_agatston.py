@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from scipy import ndimage
 
-from ai_nodes.ops.agatston import (
-    MASS_FACTOR,
-    calcium_mask,
-    density_weight,
-    find_calcium,
-    interpolated_volume_mm3,
-    least_pixels,
-)
-from ai_nodes.ops.cac_category import cac_drs, rumberger
-from ai_nodes.ops.vessels import CORONARY_ARTERIES, rescore, vessels_with_calcium
+from ai_nodes.ops.agatston import calcium_mask, find_calcium, interpolated_volume_mm3
+from dicom_services.domain.agatston import MASS_FACTOR, density_weight, least_pixels
+from dicom_services.domain.cac_category import cac_drs, rumberger
 from dicom_services.domain.findings import Lesion
 from dicom_services.domain.geometry import Geometry
+from dicom_services.domain.vessels import CORONARY_ARTERIES, rescore, vessels_with_calcium
 from dicom_services.domain.volume import Volume
 from dicom_services.errors import InputError
 from tests.phantoms import HOUNSFIELD, Box, calcium_plaque, grid, rotation, volume
