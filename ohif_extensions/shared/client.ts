@@ -31,6 +31,8 @@ export class ApiProblem extends Error {
 type SessionEvent = 'session-lost' | 'session-back';
 const listeners: Record<SessionEvent, Set<() => void>> = { 'session-lost': new Set(), 'session-back': new Set() };
 let csrf = '';
+/** Whose token that is. */
+let csrfOf = '';
 let lost = false;
 
 /** Listens for the end of the session or its return; the answer stops listening. */
@@ -52,6 +54,7 @@ function tell(what: SessionEvent): void {
 /** Called by whoever learns that the session has ended: a refused request, an image that did not come. */
 export function sessionLost(): void {
   csrf = '';
+  csrfOf = '';
   if (!lost) {
     lost = true;
     tell('session-lost');
@@ -61,6 +64,7 @@ export function sessionLost(): void {
 /** Called with the answer to a login or to GET /api/session. */
 export function sessionFound(session: Session): void {
   csrf = session.csrf;
+  csrfOf = session.user.id;
   const wasLost = lost;
   lost = false;
   if (wasLost) {
@@ -72,6 +76,8 @@ export interface ApiOptions {
   signal?: AbortSignal;
   /** Do not announce a lost session: for the login itself. */
   quiet?: boolean;
+  /** Send only as this user: another page of this browser may have logged in as someone else. */
+  as?: string;
 }
 
 /** Asks the gateway and gives its JSON answer; throws ApiProblem, or the AbortError of `signal`. */
@@ -81,7 +87,7 @@ export async function api<T>(method: Method, path: string, body?: unknown, optio
   }
   const unsafe = method !== 'GET';
   const login = path === '/api/login';
-  if (unsafe && !login && csrf === '') {
+  if (unsafe && !login && (csrf === '' || (options.as !== undefined && options.as !== csrfOf))) {
     await refreshCsrf(options);
   }
   let answer = await send(method, path, body, options);
@@ -95,6 +101,9 @@ export async function api<T>(method: Method, path: string, body?: unknown, optio
 async function refreshCsrf(options: ApiOptions): Promise<void> {
   const session = await read<Session>(await send('GET', '/api/session', undefined, options), options);
   sessionFound(session);
+  if (options.as !== undefined && session.user.id !== options.as) {
+    throw new ApiProblem({ title: 'Someone else is logged in now', status: 401, code: 'other_user', correlation: '' });
+  }
 }
 
 async function send(method: Method, path: string, body: unknown, options: ApiOptions): Promise<Response> {
