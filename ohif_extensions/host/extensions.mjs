@@ -105,15 +105,15 @@ function workers(root) {
 export async function buildExtensions(root, out) {
   await rm(out, { recursive: true, force: true });
   const made = await esbuild.build(options(root, out));
-  await writeFile(join(out, 'extensions.json'), `${JSON.stringify(await listing(root), null, 1)}\n`);
+  await writeFile(join(out, 'extensions.js'), `window.radloopExtensions = ${JSON.stringify(await listing(root), null, 1)};\n`);
   return { sizes: await compress(out), metafile: made.metafile };
 }
 
 async function listing(root) {
   return Promise.all(
     extensionFolders(root).map(async folder => {
-      const { name, version } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
-      return { packageName: name, version, importPath: `/plugins/${folder}/index.js` };
+      const { name, version, radloop = {} } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
+      return { packageName: name, version, importPath: `/plugins/${folder}/index.js`, rightPanels: radloop.rightPanels ?? [] };
     })
   );
 }

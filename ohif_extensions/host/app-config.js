@@ -1,0 +1,60 @@
+// How the viewer is set up: one data source, the gateway's, and the extensions that were built.
+(() => {
+  const extensions = window.radloopExtensions ?? [];
+  const panels = extensions.flatMap(extension => extension.rightPanels);
+
+  window.config = {
+    name: 'radloop',
+    routerBasename: null,
+    extensions: extensions.map(extension => window.radloopHost.extension(extension)),
+    modes: [],
+    showStudyList: true,
+    maxNumberOfWebWorkers: 2,
+    maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 25 },
+    showWarningMessageForCrossOrigin: false,
+    showCPUFallbackMessage: true,
+    showLoadingIndicator: true,
+    strictZSpacingForVolumeViewport: true,
+    // Our own notice stands in every panel that shows a number; OHIF's covers the images.
+    investigationalUseDialog: { option: 'never' },
+    // The overlay of the AI is shown without asking.
+    disableConfirmationPrompts: true,
+    // Nobody at a workstation needs a stack trace; the console has it.
+    showErrorDetails: 'production',
+    defaultDataSourceName: 'radloop',
+    dataSources: [
+      {
+        namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+        sourceName: 'radloop',
+        configuration: {
+          friendlyName: 'radloop',
+          name: 'radloop',
+          qidoRoot: '/dicom-web',
+          wadoRoot: '/dicom-web',
+          wadoUriRoot: '/dicom-web',
+          qidoSupportsIncludeField: true,
+          supportsReject: false,
+          supportsFuzzyMatching: false,
+          supportsWildcard: true,
+          imageRendering: 'wadors',
+          // Orthanc has no /thumbnail.
+          thumbnailRendering: 'wadors',
+          enableStudyLazyLoad: true,
+          dicomUploadEnabled: true,
+          omitQuotationForMultipartRequest: true,
+          bulkDataURI: { enabled: true },
+          // OHIF's default (label map, RLE) is refused by most other readers of SEG.
+          segmentation: { store: { defaultMode: 'bitmap', transferSyntaxUID: '1.2.840.10008.1.2.1' } },
+        },
+      },
+    ],
+    customizationService: {
+      global: {
+        'ohif.tours': { $set: [] },
+      },
+      mode: {
+        viewer: panels.length > 0 ? { rightPanels: { $unshift: panels } } : {},
+      },
+    },
+  };
+})();

@@ -1,0 +1,88 @@
+// Publishes the host's own React, cornerstone ... under their package names on `window`, and loads our extensions once they are there.
+// It follows what OHIF's coming run-time extension contract does; HOST_MAP is made from the pinned host by host/exports.mjs.
+(() => {
+  const { chunks, packages } = HOST_MAP;
+  window.PUBLIC_URL = '/';
+  window.browserImportFunction = address => import(address);
+
+  // The third item of a chunk is called with the bundler's own `require`.
+  let hostRequire;
+  (globalThis.rspackChunk ??= []).push([['radloop-host'], {}, given => { hostRequire = given; }]);
+
+  let published;
+  function publish() {
+    published ??= (async () => {
+      await Promise.all(chunks.map(chunk => hostRequire.e(chunk)));
+      for (const [name, { id, names }] of Object.entries(packages)) {
+        window[name] = named(name, hostRequire(id), names);
+      }
+      window['react/jsx-runtime'] = jsxRuntime(window.react);
+    })();
+    return published;
+  }
+
+  function named(name, module, names) {
+    const keys = Object.entries(names);
+    if (keys.length === 0) {
+      return module;
+    }
+    const view = Object.create(null);
+    Object.defineProperty(view, '__esModule', { value: true });
+    for (const [exported, key] of keys) {
+      if (!(key in module)) {
+        throw new Error(`the host's ${name} has no ${exported}`);
+      }
+      Object.defineProperty(view, exported, { enumerable: true, get: () => module[key] });
+    }
+    return view;
+  }
+
+  /** The app has no jsx-runtime of its own; createElement does the same. */
+  function jsxRuntime({ createElement, Fragment }) {
+    const jsx = (type, { children, ...props } = {}, key) => {
+      const all = key === undefined ? props : { ...props, key };
+      if (children === undefined) {
+        return createElement(type, all);
+      }
+      return Array.isArray(children) ? createElement(type, all, ...children) : createElement(type, all, children);
+    };
+    return { jsx, jsxs: jsx, Fragment };
+  }
+
+  const loaded = [];
+  window.__ohif = { runtimeExtensions: loaded };
+
+  /** An entry of `window.config.extensions`: everything but the id comes when OHIF registers it, after cornerstone is there. */
+  window.radloopHost = {
+    extension({ packageName, importPath }) {
+      const entry = { packageName, importPath, status: 'waiting' };
+      loaded.push(entry);
+      const early = document.createElement('link');
+      early.rel = 'modulepreload';
+      early.href = importPath;
+      document.head.append(early);
+      return {
+        id: packageName,
+        async preRegistration(parameters) {
+          const started = performance.now();
+          try {
+            await publish();
+            const { default: extension } = await import(importPath);
+            if (extension.id !== packageName) {
+              throw new Error(`${importPath} calls itself ${extension.id}`);
+            }
+            const { preRegistration, ...modules } = extension;
+            Object.assign(this, modules);
+            await preRegistration?.call(this, parameters);
+            entry.status = 'loaded';
+          } catch (error) {
+            entry.status = 'failed';
+            entry.error = String(error);
+            console.error(`radloop: ${packageName} did not load`, error);
+          }
+          entry.durationMs = Math.round(performance.now() - started);
+        },
+      };
+    },
+  };
+})();
