@@ -169,8 +169,11 @@ def score_counted(
     group = _lesion_numbers(starts, ends, island_of, kept, strides)
     numbers = group[island_of[run_of]] if count else run_of
     held = _taken(voxels, order)
-    island = island_of[run_of]
-    lesions = [_lesion(held, members, island, geometry, steps) for members in _split(numbers)]
+    islands = _island_slices(held, island_of[run_of], area, geometry, steps)
+    lesions = [
+        _lesion(held, members, [islands[n] for n in own], geometry)
+        for members, own in zip(_split(numbers), _split(group), strict=True)
+    ]
     rank = sorted(
         range(len(lesions)),
         key=lambda n: (
@@ -291,32 +294,35 @@ def _taken(voxels: CountedVoxels, order: Whole) -> CountedVoxels:
 
 
 def _split(numbers: Whole) -> list[Whole]:
-    """Indices of the voxels of lesion 0, 1, ...; those of -1 are left out."""
+    """Indices of what has the number 0, then of 1, ...; what has -1 is left out."""
     order = np.argsort(numbers, kind="stable")
     order = order[np.searchsorted(numbers[order], 0) :]
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if order.size else []
 
 
+def _island_slices(
+    voxels: CountedVoxels, island: Whole, area_px: Whole, geometry: Geometry, steps: Steps
+) -> list[LesionSlice]:
+    """Every island as a piece of a lesion."""
+    peak = np.full(area_px.size, -np.inf)
+    np.maximum.at(peak, island, voxels.hu)
+    k = np.zeros(area_px.size, np.int64)
+    k[island] = voxels.k
+    row = np.bincount(island, voxels.row, area_px.size) / area_px
+    column = np.bincount(island, voxels.column, area_px.size) / area_px
+    area = (area_px * geometry.pixel_area_mm2).tolist()
+    weight = [density_weight(value, steps) for value in peak.tolist()]
+    places = zip(k.tolist(), row.tolist(), column.tolist(), strict=True)
+    values = zip(area, peak.tolist(), weight, strict=True)
+    return [
+        LesionSlice(where[0], where[1], where[2], size, most, factor, size * factor)
+        for where, (size, most, factor) in zip(places, values, strict=True)
+    ]
+
+
 def _lesion(
-    voxels: CountedVoxels, members: Whole, island_of: Whole, geometry: Geometry, steps: Steps
+    voxels: CountedVoxels, members: Whole, slices: Sequence[LesionSlice], geometry: Geometry
 ) -> tuple[Lesion, str]:
-    slices = []
-    for island in np.unique(island_of[members]):
-        own = members[island_of[members] == island]
-        peak = float(voxels.hu[own].max())
-        area = own.size * geometry.pixel_area_mm2
-        weight = density_weight(peak, steps)
-        slices.append(
-            LesionSlice(
-                k=int(voxels.k[own[0]]),
-                row=float(voxels.row[own].mean()),
-                column=float(voxels.column[own].mean()),
-                area_mm2=area,
-                peak_hu=peak,
-                weight=weight,
-                score=area * weight,
-            )
-        )
     where = np.stack([voxels.k[members], voxels.row[members], voxels.column[members]])
     x, y, z = geometry.to_patient_mm(where.mean(axis=1))
     vessel = VESSEL_ORDER[int(voxels.vessel[members[0]])]
