@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check -qq
+VIEWER := ohif_extensions
+VIEWER_SOURCES := $(shell find $(VIEWER) -path $(VIEWER)/node_modules -prune -o -path $(VIEWER)/dist -prune -o -type f -print)
 DEMO   := RADLOOP_CONFIG=config/environments/development.toml RADLOOP_DATA=$(CURDIR)/data
 
-.PHONY: setup system demo up down test check bench chaos hostile fuzz lock sbom clean
+.PHONY: setup system viewer demo up down test e2e check bench chaos hostile fuzz lock sbom clean
 
-setup: system $(VENV)/.installed ## Debian packages, .venv, and the plugin's own packages
+setup: system $(VENV)/.installed viewer ## Debian packages, .venv, the plugin's own packages, the viewer
 
 system:
 	@./.ci/system-packages
@@ -20,6 +22,20 @@ $(VENV)/.installed: pyproject.toml config/requirements.lock config/plugin.lock
 	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
 	@$(BIN)/radloop setup-plugin >/dev/null
 	@$(BIN)/radloop pipelines --warm
+	@touch $@
+
+viewer: $(VIEWER)/dist/viewer/.built
+
+# npm takes every archive by the hash in package-lock.json and runs no script of any package.
+$(VIEWER)/node_modules/.installed: $(VIEWER)/package-lock.json
+	@echo "installing the viewer's packages ..."
+	@./.ci/node-version
+	@cd $(VIEWER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(VIEWER)/dist/viewer/.built: $(VIEWER)/node_modules/.installed $(VIEWER_SOURCES)
+	@echo "building the viewer ..."
+	@cd $(VIEWER) && npm run --silent build
 	@touch $@
 
 demo: setup ## Start everything, send a study, show the result; make demo STUDY=folder for your own
@@ -38,10 +54,16 @@ check: setup ## Lint, format, types, import arrows, dangerous calls, house rules
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -ll -c pyproject.toml -r .
 	$(BIN)/python -m tests.house_rules
+	cd $(VIEWER) && npm run --silent check
 
-test: setup ## Unit, integration and end-to-end tests, with the real Orthanc and Redis
+test: setup ## Unit, integration and end-to-end tests, with the real Orthanc, Redis and browsers
 	@./.ci/system-packages --tests
+	cd $(VIEWER) && npm run --silent test
 	$(BIN)/pytest
+
+e2e: setup ## The viewer alone: a real browser against the real stack
+	@./.ci/system-packages --tests
+	$(BIN)/pytest tests/e2e
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines
 	$(BIN)/python -m tests.bench $(NAME)
@@ -64,4 +86,4 @@ sbom: setup ## Bill of materials of this installation, CycloneDX, in out/sbom.js
 	@$(BIN)/python .ci/sbom.py
 
 clean: ## Remove what setup made
-	rm -rf $(VENV) *.egg-info build dist
+	rm -rf $(VENV) *.egg-info build dist $(VIEWER)/node_modules $(VIEWER)/dist
