@@ -13,6 +13,13 @@ branch_labels = None
 depends_on = None
 
 _APPEND_ONLY = ("corrections", "audit")
+# INSERT OR REPLACE is a deletion that fires no trigger unless a connection asks for it.
+_NO_REPLACING = (
+    "CREATE TRIGGER corrections_no_insert BEFORE INSERT ON corrections BEGIN "
+    "SELECT RAISE(ABORT, 'append-only') FROM corrections WHERE id = NEW.id; END",
+    "CREATE TRIGGER audit_no_insert BEFORE INSERT ON audit BEGIN "
+    "SELECT RAISE(ABORT, 'append-only') FROM audit WHERE seq = NEW.seq; END",
+)
 
 
 def upgrade() -> None:
@@ -124,18 +131,14 @@ def downgrade() -> None:
 
 
 def _refuse_changes_in_sqlite() -> None:
-    for table, key in (("corrections", "id"), ("audit", "seq")):
+    for table in _APPEND_ONLY:
         for change in ("UPDATE", "DELETE"):
             op.execute(
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 "BEGIN SELECT RAISE(ABORT, 'append-only'); END"
             )
-        # INSERT OR REPLACE is a deletion that fires no trigger unless a connection asks for it.
-        op.execute(
-            f"CREATE TRIGGER {table}_no_insert BEFORE INSERT ON {table} "
-            "BEGIN SELECT RAISE(ABORT, 'append-only') "
-            f"FROM {table} WHERE {key} = NEW.{key}; END"
-        )
+    for line in _NO_REPLACING:
+        op.execute(line)
 
 
 def _refuse_changes_in_postgresql() -> None:
