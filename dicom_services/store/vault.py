@@ -84,21 +84,6 @@ class Vault:
         }
 
 
-def keys_in(secret: str) -> list[bytes]:
-    """The keys in the text of a secret's file: 64 hexadecimal digits a line, newest first.
-
-    Raises
-    ------
-    ConfigError
-        `secret_short`.
-    """
-    try:
-        keys = [bytes.fromhex(line) for line in secret.split()]
-    except ValueError:
-        raise ConfigError("secret_short", name="vault_key") from None
-    return keys
-
-
 def _key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"radloop vault key id\0" + key).digest()[:_KEY_ID_BYTES]
 
