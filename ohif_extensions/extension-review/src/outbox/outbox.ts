@@ -44,7 +44,7 @@ export interface OutboxView {
 
 export interface OutboxParts {
   readonly store: EntryStore;
-  readonly send: (letter: Letter) => Promise<Delivery>;
+  readonly send: (letter: Letter, reader: string) => Promise<Delivery>;
   readonly kept: (letter: Letter, answer: unknown) => void;
   readonly later?: (work: () => void, afterMs: number) => () => void;
   readonly random?: () => number;
@@ -229,7 +229,7 @@ export class Outbox {
       if (held.owner !== reader || held.state !== 'waiting' || !held.letter) continue;
       held.state = 'sending';
       this.changed();
-      const delivery = await this.deliver(held.letter);
+      const delivery = await this.deliver(held.letter, held.owner);
       if (delivery.kind === 'kept') await this.gone(id, held.letter, delivery.answer);
       else await this.notGone(held, delivery);
       this.changed();
@@ -237,9 +237,9 @@ export class Outbox {
     }
   }
 
-  private async deliver(letter: Letter): Promise<Delivery> {
+  private async deliver(letter: Letter, reader: string): Promise<Delivery> {
     try {
-      return await this.parts.send(letter);
+      return await this.parts.send(letter, reader);
     } catch {
       return { kind: 'later', code: 'server_unreachable' };
     }
