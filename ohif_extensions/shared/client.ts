@@ -1,4 +1,5 @@
 // The only caller of the services: adds the CSRF token, turns refusals into ApiProblem, says when the session is gone. Never navigates.
+import { onlyPart } from './multipart';
 import type { Problem, Session } from './types';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -98,6 +99,20 @@ export async function api<T>(method: Method, path: string, body?: unknown, optio
   return read<T>(answer, options);
 }
 
+/** One stored object as a Part 10 file. */
+export async function dicomFile(study: string, series: string, sop: string, signal?: AbortSignal): Promise<ArrayBuffer> {
+  const path = `/dicom-web/studies/${segment(study)}/series/${segment(series)}/instances/${segment(sop)}`;
+  const answer = await send('GET', path, undefined, signal ? { signal } : {}, 'multipart/related; type="application/dicom"');
+  if (!answer.ok) {
+    return read<never>(answer, {});
+  }
+  const file = onlyPart(new Uint8Array(await answer.arrayBuffer()), answer.headers.get('Content-Type') ?? '');
+  if (file === null) {
+    throw new ApiProblem({ title: 'The answer cannot be read', status: 0, code: 'answer_unreadable', correlation: '' });
+  }
+  return file;
+}
+
 async function refreshCsrf(options: ApiOptions): Promise<void> {
   const session = await read<Session>(await send('GET', '/api/session', undefined, options), options);
   sessionFound(session);
@@ -106,8 +121,10 @@ async function refreshCsrf(options: ApiOptions): Promise<void> {
   }
 }
 
-async function send(method: Method, path: string, body: unknown, options: ApiOptions): Promise<Response> {
-  const headers: Record<string, string> = { Accept: 'application/json' };
+async function send(
+  method: Method, path: string, body: unknown, options: ApiOptions, accept = 'application/json',
+): Promise<Response> {
+  const headers: Record<string, string> = { Accept: accept };
   if (body !== undefined) {
     headers['Content-Type'] = 'application/json';
   }
