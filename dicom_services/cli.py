@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from dicom_services.cli_audit import audit
 from dicom_services.cli_demo import demo, phantom
 from dicom_services.cli_jobs import jobs, routes
 from dicom_services.cli_modalities import modality, send
@@ -23,6 +24,7 @@ from dicom_services.cli_options import (
     show_json,
 )
 from dicom_services.cli_quarantine import gate, quarantine
+from dicom_services.cli_users import users
 from dicom_services.errors import RadloopError, UnavailableError
 from dicom_services.remedies import remedy
 
@@ -51,6 +53,8 @@ app.add_typer(modality, name="modality")
 app.add_typer(jobs, name="jobs")
 app.add_typer(routes, name="routes")
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(users, name="users")
+app.add_typer(audit, name="audit")
 app.command("send")(send)
 app.command("gate")(gate)
 app.command("demo")(demo)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dicom_services.orthanc import Orthanc
     from dicom_services.quarantine import Quarantine
     from dicom_services.settings import Settings
+    from dicom_services.store.records import Records
 
 PROBLEMS: Final = 1
 REFUSED: Final = 3
@@ -56,6 +57,33 @@ def quarantine_of(folder: DataFolder) -> Quarantine:
 
     limits = settings_of_call().quarantine
     return Quarantine(folder.quarantine, limits.max_bytes, limits.max_records)
+
+
+def records_of(folder: DataFolder) -> Records:
+    """Accounts, corrections and audit of the stack in `folder`.
+
+    Raises
+    ------
+    UnavailableError
+        `stack_absent` where no stack was ever started.
+    """
+    from dicom_services.errors import UnavailableError
+    from dicom_services.store.records import Places, open_records
+
+    if not folder.exists():
+        raise UnavailableError("stack_absent")
+    # Secrets that an older stack did not have yet.
+    folder.prepare()
+    return open_records(
+        Places(
+            database=settings_of_call().database.url or f"sqlite:///{folder.database}",
+            audit_anchor=folder.audit_anchor,
+            vault_key=folder.secret("vault_key"),
+            audit_key=folder.secret("audit_key"),
+            patient_key=folder.secret("patient_key"),
+            token_key=folder.secret("token_key"),
+        )
+    )
 
 
 def show_json(value: Any) -> None:

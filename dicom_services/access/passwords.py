@@ -43,7 +43,7 @@ _AROUND: Final = re.compile(r"\A[\W\d_]+|[\W\d_]+\Z")
 def hash_password(password: str) -> str:
     """An argon2id hash with its salt and parameters; needs 32 MiB and tens of milliseconds."""
     with _SLOTS:
-        return _HASHER.hash(_normal(password))
+        return _HASHER.hash(_bytes(password))
 
 
 def verify_password(stored: str | None, password: str) -> bool:
@@ -51,7 +51,7 @@ def verify_password(stored: str | None, password: str) -> bool:
     password = password[: MOST_CHARACTERS + 1]
     with _SLOTS:
         try:
-            return _HASHER.verify(stored or _nobody(), _normal(password)) and stored is not None
+            return _HASHER.verify(stored or _nobody(), _bytes(password)) and stored is not None
         except (VerificationError, InvalidHashError):
             return False
 
@@ -95,6 +95,11 @@ def _repeats(plain: str) -> bool:
 def _normal(password: str) -> str:
     # The same password typed on two keyboards may be composed differently (RFC 8265 uses NFC).
     return unicodedata.normalize("NFC", password)
+
+
+def _bytes(password: str) -> bytes:
+    # What JSON can hold but UTF-8 cannot is a wrong password, not a failure.
+    return _normal(password).encode("utf-8", "surrogatepass")
 
 
 _nobodys_hash: str | None = None

@@ -149,10 +149,8 @@ class Accounts:
             `user_unknown`.
         """
         with translated(), Session(self._reading) as database:
-            found = database.execute(_users().where(col(UserRow.name) == _plain(name))).first()
-            if found is None:
-                raise MissingError("user_unknown")
-            return _user(*found)
+            row = _row(database, _plain(name))
+            return _user(*database.execute(_users().where(col(UserRow.id) == row.id)).one())
 
     def set_password(self, name: str, password: str) -> None:
         """A new password; every session, token and code of the old one ends at once."""
@@ -478,6 +476,8 @@ def _checked_display_name(text: str) -> str:
 
 
 def _find(database: Session, plain: str) -> UserRow | None:
+    if not _NAME.match(plain):
+        return None
     return database.execute(select(UserRow).where(col(UserRow.name) == plain)).scalars().first()
 
 

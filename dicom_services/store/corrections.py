@@ -101,7 +101,8 @@ class Corrections:
         Raises
         ------
         InputError
-            `correction_id_taken` when the id stands for something else or somebody else's.
+            `correction_id_taken` when the id stands for something else or somebody else's;
+            `correction_body` when it is no JSON, such as with NaN in it.
         """
         said = _said(new)
         with translated():
@@ -327,4 +328,7 @@ def _moment(value: datetime) -> str:
 
 def _canonical(value: Any) -> bytes:
     # Surrogates, which JSON from a browser may hold, have no UTF-8; escapes have.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError):
+        raise InputError("correction_body") from None

@@ -125,13 +125,13 @@ def run_migrations(engine: Engine, target: str) -> None:
 
 
 def _version(connection: Connection) -> str | None:
-    if not engine_has_table(connection, "alembic_version"):
+    if not _has_table(connection, "alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return None if found is None else str(found)
 
 
-def engine_has_table(connection: Connection, name: str) -> bool:
+def _has_table(connection: Connection, name: str) -> bool:
     """Whether the table is there."""
     return connection.dialect.has_table(connection, name)
 
