@@ -1,0 +1,153 @@
+"""WADO-RS: what Orthanc answers goes on to the client while it arrives, or is broken off."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from typing import Final
+
+from dicom_services.api.dicomweb.accept import Choice, choose
+from dicom_services.api.dicomweb.answers import (
+    NO_STORE,
+    ProblemError,
+    Receive,
+    Scope,
+    Send,
+    header,
+)
+from dicom_services.api.dicomweb.origin import forwarded
+from dicom_services.api.dicomweb.paths import PREFIX, Resource
+from dicom_services.api.dicomweb.single_part import SinglePart
+from dicom_services.api.dicomweb.upstream import Answer, Upstream
+from dicom_services.errors import UnavailableError
+
+_WATCHED_BYTES: Final = 4 << 20
+"""Larger answers are watched for clients that leave or stop to read."""
+_STALLED_S: Final = 60.0
+_TAIL_BYTES: Final = 256
+_BOUNDARY: Final = re.compile(r'boundary="?([A-Za-z0-9\'()+_,./:=?-]{1,200})"?')
+# What the plugin's rendering understands, PS3.18 table 8.3.5-1; names of its own it ignores.
+_RENDERING: Final = re.compile(
+    rb"(?:(?:quality|viewport|window)=[A-Za-z0-9.,%+-]{1,120}(?:&|\Z))*\Z"
+)
+
+
+async def retrieve(
+    upstream: Upstream, resource: Resource, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer a retrieval.
+
+    Raises
+    ------
+    ProblemError
+        Before the first byte.
+    UnavailableError
+        Before it, or in the middle: then the server breaks the connection.
+    """
+    choice = choose(resource.form, resource.level, resource.frames, header(scope, b"accept"))
+    if choice is None:
+        raise ProblemError(406, "not_acceptable")
+    target = PREFIX + resource.path + _arguments(resource, scope)
+    async with await _ask(upstream, target, choice, scope) as answer:
+        if answer.length is None and scope.get("http_version") == "1.0":
+            # Its end could not be told from a break.
+            raise ProblemError(505, "http_version")
+        body: Answer | SinglePart = answer
+        kind = answer.headers.get("content-type", "application/octet-stream")
+        if choice.single:
+            body = await SinglePart.open(answer)
+            kind = body.kind or choice.single
+        await _relay(body, kind, receive, send)
+
+
+async def _ask(upstream: Upstream, target: str, choice: Choice, scope: Scope) -> Answer:
+    headers = {"Accept": choice.accept, **forwarded(scope)}
+    answer = await upstream.request("GET", target, headers)
+    if answer.status != 200 and choice.again:
+        answer.close()
+        headers["Accept"] = choice.again
+        answer = await upstream.request("GET", target, headers)
+    if answer.status == 200:
+        return answer
+    answer.close()
+    if answer.status == 404:
+        raise ProblemError(404, "object_unknown")
+    if answer.status in (401, 403):
+        raise UnavailableError("orthanc_login")
+    if answer.status in (400, 406, 415):
+        # It says no more than that.
+        raise ProblemError(406, "not_available_so", status_of_archive=answer.status)
+    raise ProblemError(502, "archive_failed", status_of_archive=answer.status)
+
+
+async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", kind.encode("latin-1", "replace")), NO_STORE]
+    closing = b""
+    if body.length is None:
+        found = _BOUNDARY.search(kind)
+        if not found:
+            raise UnavailableError("orthanc_broken_answer")
+        closing = f"--{found[1]}--".encode()
+    else:
+        headers.append((b"content-length", b"%d" % body.length))
+    watch = None
+    if body.length is None or body.length > _WATCHED_BYTES:
+        watch = Watch(body, receive)
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        tail = b""
+        while piece := await body.read():
+            if closing:
+                tail = (tail + piece[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            if watch:
+                watch.moved = True
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if closing and not tail.rstrip(b"\r\n").endswith(closing):
+            raise UnavailableError("orthanc_broken_answer")
+        await send({"type": "http.response.body", "body": b""})
+    except UnavailableError:
+        if watch is None or not watch.gone:
+            raise
+    finally:
+        if watch:
+            await watch.end()
+
+
+class Watch:
+    """Ends an answer whose client has left, or has read nothing for a minute."""
+
+    def __init__(self, body: Answer | SinglePart, receive: Receive) -> None:
+        self.moved = True
+        self.gone = False
+        self._body = body
+        self._receive = receive
+        self._task = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        while not self.gone:
+            try:
+                async with asyncio.timeout(_STALLED_S):
+                    message = await self._receive()
+                self.gone = message["type"] == "http.disconnect"
+            except TimeoutError:
+                if not self.moved:
+                    break
+                self.moved = False
+        self._body.abort()
+
+    async def end(self) -> None:
+        """Look no more."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+def _arguments(resource: Resource, scope: Scope) -> str:
+    """The query of a rendering; other forms have none."""
+    query: bytes = scope.get("query_string", b"")
+    if resource.form != "rendered" or not query:
+        return ""
+    if not _RENDERING.match(query):
+        raise ProblemError(400, "query")
+    return "?" + query.decode("ascii").replace("%2C", ",").replace("%2c", ",")
