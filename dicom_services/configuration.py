@@ -1,11 +1,13 @@
-"""Writes what a stack's programs read: Orthanc, our plugin in it, Redis, workers, supervisord."""
+"""Writes what the programs of a stack read: Orthanc, our plugin, Redis, workers, gateway."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import importlib.util
+import ipaddress
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -18,9 +20,10 @@ from dicom_services.modalities import Modality, active, read_modalities
 from dicom_services.orthanc_config import SERVICE, orthanc_config
 from dicom_services.plugin_site import plugin_package
 from dicom_services.redis_config import redis_config
-from dicom_services.settings import Settings, read_secret
+from dicom_services.settings import GatewaySettings, Settings, read_secret
 from dicom_services.supervisor_config import (
     front_program,
+    gateway_program,
     orthanc_program,
     redis_program,
     supervisor_config,
@@ -29,7 +32,7 @@ from dicom_services.supervisor_config import (
 
 # Once other machines may send: `radloop up --dicom-listen`.
 _EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  # nosec B104
-_SOURCES: Final = ("*.py", "*.js")
+_SOURCES: Final = ("*.py", "*.js", "*.html", "*.css")
 # Modules that need the standard library only.
 SHARED_WITH_PLUGIN: Final = ("gate", "quarantine")
 
@@ -42,25 +45,30 @@ def write_configuration(folder: DataFolder, settings: Settings, state: State) ->
     node = _node_config(folder, settings, state)
     password = read_secret(folder.secret("redis"))
     front = _front_config(folder, settings, state, modalities)
+    gateway = _gateway_config(folder, settings, state)
     redis = redis_config(state.redis_port, folder.home / "redis", password)
     _link_plugin(folder)
     write_private(folder.orthanc_json, _text(orthanc))
     write_private(folder.plugin_json, _text(plugin))
     write_private(folder.node_json, _text(node))
     write_private(folder.front_json, _text(front))
+    write_private(folder.gateway_json, _text(gateway))
     write_private(folder.redis_conf, redis)
     # Modalities reach a running Orthanc over HTTP: they alone need no restart.
     fixed = {key: value for key, value in orthanc.items() if key != "DicomModalities"}
     rules = settings.routing.file.read_text("utf-8")
     code = _code_digest("orthanc_plugins") + _shared_digest()
-    nodes = _code_digest("dicom_services") + _code_digest("ai_nodes")
+    services = _code_digest("dicom_services")
+    nodes = services + _code_digest("ai_nodes")
+    certificate = _file_digest(settings.gateway.tls_certificate)
     # The front reads its callers anew by itself.
     door = {key: value for key, value in front.items() if key != "callers"}
     programs = (
         redis_program(folder, redis),
-        front_program(folder, _text([door, _code_digest("dicom_services")])),
+        front_program(folder, _text([door, services])),
         orthanc_program(folder, _text([fixed, plugin, rules, code])),
         worker_program(folder, state.workers, _text([node, nodes])),
+        gateway_program(folder, _text([gateway, services, certificate])),
     )
     write_private(folder.supervisord_conf, supervisor_config(folder, programs))
 
@@ -132,6 +140,63 @@ def _front_config(
         "object_scale": settings.front.object_scale,
         "most_bytes": int(settings.front.largest_instance_gb * 1e9),
     }
+
+
+def _gateway_config(folder: DataFolder, settings: Settings, state: State) -> dict[str, Any]:
+    own = settings.gateway
+    _require_private(own)
+    return {
+        "version": 1,
+        "software_version": software_version(),
+        "listen": own.host,
+        "port": state.gateway_port,
+        "names": list(own.names),
+        "tls_certificate": own.tls_certificate,
+        "tls_key": own.tls_key,
+        "behind_proxy": own.behind_proxy,
+        "viewer": own.viewer or str(built_viewer()),
+        "session_idle_minutes": own.session_idle_minutes,
+        "session_hours": own.session_hours,
+        "upload_bytes": int(own.upload_gb * 1e9),
+        "orthanc_url": f"http://127.0.0.1:{state.http_port}",
+        "orthanc_user": SERVICE,
+        "orthanc_password": str(folder.secret("orthanc_service")),
+        "database": settings.database.url or f"sqlite:///{folder.database}",
+        "audit_anchor": str(folder.audit_anchor),
+        **{
+            name: str(folder.secret(name))
+            for name in ("vault_key", "audit_key", "patient_key", "token_key")
+        },
+        "quarantine": str(folder.quarantine),
+        "quarantine_bytes": settings.quarantine.max_bytes,
+        "quarantine_records": settings.quarantine.max_records,
+        "scratch": str(folder.home / "scratch"),
+        "reserve_bytes": int(settings.front.disk_reserve_gb * 1e9),
+        "object_scale": settings.front.object_scale,
+    }
+
+
+def _require_private(own: GatewaySettings) -> None:
+    """What is listened to from elsewhere must be encrypted, by the gateway or in front of it."""
+    try:
+        alone = ipaddress.ip_address(own.host).is_loopback
+    except ValueError:
+        raise ConfigError("gateway_host") from None
+    if bool(own.tls_certificate) != bool(own.tls_key):
+        raise ConfigError("gateway_certificate")
+    if not (alone or own.tls_certificate or own.behind_proxy):
+        raise ConfigError("gateway_without_tls")
+    if own.tls_certificate:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(own.tls_certificate, own.tls_key)
+        except (OSError, ValueError):
+            raise ConfigError("gateway_certificate") from None
+
+
+def built_viewer() -> Path:
+    """Where the viewer's build leaves it, in a source tree."""
+    return Path(__file__).resolve().parents[1] / "ohif_extensions" / "dist" / "viewer"
 
 
 def _callers(folder: DataFolder, modalities: Iterable[Modality]) -> list[dict[str, str | int]]:
@@ -212,6 +277,14 @@ def _code_digest(package: str) -> str:
         for path in sorted(path for kind in _SOURCES for path in Path(home).rglob(kind)):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _file_digest(named: str) -> str:
+    """Of a file that may be replaced under its name, such as a renewed certificate."""
+    try:
+        return hashlib.sha256(Path(named).read_bytes()).hexdigest() if named else ""
+    except OSError:
+        return ""
 
 
 def _shared_digest() -> str:

@@ -19,7 +19,10 @@ from dicom_services.errors import AccessError, ConfigError, CorruptError, Unavai
 from dicom_services.settings import Settings, read_secret
 
 HOME_VARIABLE: Final = "RADLOOP_DATA"
-SECRETS: Final = ("orthanc_admin", "orthanc_service", "redis", "signing_key")
+SECRETS: Final = (
+    *("orthanc_admin", "orthanc_service", "redis", "signing_key"),
+    *("vault_key", "audit_key", "patient_key", "token_key"),
+)
 _FOLDERS: Final = (
     *("secrets", "run", "logs", "orthanc", "redis", "scratch", "cache", "plugin", "quarantine"),
 )
@@ -34,6 +37,7 @@ class State:
     """What `radloop up` decided and the next one keeps.
 
     `dicom_port` is the front's, which modalities call; behind it Orthanc has its own.
+    `gateway_port` is what browsers call; 0 in a state written before there was a gateway.
     `preferred` are the ports the settings named then; when they change, ports are chosen anew.
     """
 
@@ -44,6 +48,7 @@ class State:
     dicom_listen: bool = False
     workers: int = 1
     preferred: tuple[int, ...] = ()
+    gateway_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,21 @@ class DataFolder:
     def front_json(self) -> Path:
         """What the front reads: its port and who may call."""
         return self.home / "front.json"
+
+    @property
+    def gateway_json(self) -> Path:
+        """What the gateway reads."""
+        return self.home / "gateway.json"
+
+    @property
+    def database(self) -> Path:
+        """Users, corrections and audit, unless the settings name another database."""
+        return self.home / "radloop.db"
+
+    @property
+    def audit_anchor(self) -> Path:
+        """How many entries the audit has, so that a cut tail is found."""
+        return self.home / "audit.anchor"
 
     @property
     def supervisord_conf(self) -> Path:
@@ -213,8 +233,14 @@ def data_folder(named: Path | None = None) -> DataFolder:
 
 def first_state(settings: Settings) -> State:
     """What a stack that never ran starts from."""
-    ports = (settings.ports.http, settings.ports.dicom, settings.ports.redis)
-    return State(*ports, workers=settings.workers.count, preferred=ports)
+    named = settings.ports
+    ports = (named.http, named.dicom, named.redis)
+    return State(
+        *ports,
+        workers=settings.workers.count,
+        preferred=(*ports, named.gateway),
+        gateway_port=named.gateway,
+    )
 
 
 def write_private(path: Path, text: str) -> bool:

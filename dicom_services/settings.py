@@ -16,6 +16,13 @@ from dicom_services.errors import ConfigError
 
 OVERLAY_VARIABLE: Final = "RADLOOP_CONFIG"
 _PACKAGE: Final = "radloop_config"
+# Paths in the settings, from the folder of the file that names them.
+_FILES: Final = (
+    ("routing", "file"),
+    ("gateway", "tls_certificate"),
+    ("gateway", "tls_key"),
+    ("gateway", "viewer"),
+)
 _KEY: Final = re.compile(r"[A-Za-z0-9_. -]{1,80}\Z")
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -25,6 +32,7 @@ AeTitle = Annotated[
 ]
 """PS3.5 table 6.2-1: at most 16 characters, no backslash, spaces at the ends not significant."""
 QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 
 
 class _Section(BaseModel):
@@ -40,6 +48,8 @@ class PortSettings(_Section):
     """Orthanc's own default."""
     redis: Port = 6379
     """Redis's own default; always on 127.0.0.1."""
+    gateway: Port = 8000
+    """What browsers call: viewer, API and DICOMweb."""
 
 
 class CompletenessSettings(_Section):
@@ -131,6 +141,37 @@ class QuarantineSettings(_Section):
         return int(self.max_gb * 1e9)
 
 
+class GatewaySettings(_Section):
+    """What browsers and API clients call."""
+
+    host: Annotated[str, Field(pattern=r"^[0-9A-Fa-f.:]{2,45}$")] = "127.0.0.1"
+    """The address it listens on; another than this machine's own needs a certificate."""
+    names: tuple[HostName, ...] = ()
+    """Names it may be called by, beside localhost and its address; others are refused, for a
+    foreign page may point a name of its own at this machine."""
+    tls_certificate: str = ""
+    """A PEM file with the chain, from the folder of the file that names it; "" for no TLS."""
+    tls_key: str = ""
+    """Its private key, which nobody else may read."""
+    behind_proxy: bool = False
+    """Another server on this network speaks TLS in front of it and checks nothing else."""
+    session_idle_minutes: Annotated[float, Field(gt=0.0, le=1440.0)] = 30.0
+    """A reader who looks at one case does something more often; a left screen is nobody's."""
+    session_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
+    """The longest shift."""
+    upload_gb: Annotated[float, Field(gt=0.0, le=64.0)] = 4.0
+    """Of one request; a study of four thousand slices has half of it."""
+    viewer: str = ""
+    """Folder of the built viewer; "" for the one of this installation."""
+
+
+class DatabaseSettings(_Section):
+    """Where users, corrections and the audit are kept."""
+
+    url: Annotated[str, Field(pattern=r"^$|^(sqlite:///|postgresql\+psycopg://)[\x21-\x7e]+$")] = ""
+    """"" for SQLite in the data folder; PostgreSQL where several gateways share one."""
+
+
 class Settings(_Section):
     """Everything under config/, checked."""
 
@@ -143,6 +184,8 @@ class Settings(_Section):
     stack: StackSettings = StackSettings()
     front: FrontSettings = FrontSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    database: DatabaseSettings = DatabaseSettings()
 
 
 def config_folder() -> Path:
@@ -181,9 +224,10 @@ def read_settings(overlay: Path | None = None) -> Settings:
         layers["overlay"] = overlay
     for name, path in layers.items():
         layer = _read_toml(path, name)
-        routing = layer.get("routing")
-        if isinstance(routing, dict) and isinstance(routing.get("file"), str):
-            routing["file"] = str((path.parent / Path(routing["file"]).expanduser()).resolve())
+        for section, key in _FILES:
+            named = layer.get(section)
+            if isinstance(named, dict) and isinstance(named.get(key), str) and named[key]:
+                named[key] = str((path.parent / Path(named[key]).expanduser()).resolve())
         merged = _overlay(merged, layer)
     try:
         return Settings.model_validate(merged)

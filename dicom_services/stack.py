@@ -1,4 +1,4 @@
-"""The stack on one machine: Orthanc, Redis and workers, brought up, taken down and looked at."""
+"""The stack on one machine: Orthanc, Redis, workers, gateway: up, down and looked at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any, Final
 
 from dicom_services.configuration import write_configuration, write_modality_configuration
@@ -58,12 +59,13 @@ class Started:
 class StackStatus:
     """What `status` shows; None means that the service did not answer.
 
-    `waiting` is queue name to length, `router` what our plugin says of itself, `jobs` state to
-    number of jobs.
+    `viewer` is the gateway's address, `waiting` queue name to length, `router` what our plugin says
+    of itself, `jobs` state to number of jobs.
     """
 
     running: bool
     aet: str
+    viewer: str
     state: State
     processes: tuple[ProcessState, ...]
     orthanc_version: str | None
@@ -98,7 +100,8 @@ def up(
     ConfigError
         For whatever is not installed or not right, before anything is started.
     UnavailableError
-        `orthanc_start`, `redis_start`, `front_start` when a service did not answer in time.
+        `orthanc_start`, `redis_start`, `front_start`, `gateway_start` when a service did not
+        answer in time.
     """
     _require_programs()
     _require_queues(settings)
@@ -119,7 +122,7 @@ def up(
             if restarted:
                 say(f"configuration changed: {', '.join(restarted)} started anew")
         else:
-            say("starting Redis, Orthanc, its front and workers")
+            say("starting Redis, Orthanc, its front, workers and the gateway")
             supervisor.start(settings.stack.start_timeout_s)
         _wait(folder, state, supervisor, settings, say)
         return Started(state, running, restarted, supervisor.processes())
@@ -166,6 +169,7 @@ def status(folder: DataFolder, settings: Settings) -> StackStatus:
     return StackStatus(
         running=bool(processes),
         aet=settings.orthanc.aet,
+        viewer=gateway_address(settings, state),
         state=state,
         processes=processes,
         orthanc_version=version,
@@ -174,6 +178,20 @@ def status(folder: DataFolder, settings: Settings) -> StackStatus:
         jobs=jobs,
         disk_free_gb=round(free_gb, 1),
     )
+
+
+def gateway_host(settings: Settings) -> str:
+    """Where this machine reaches its own gateway."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nosec B104
+    return everywhere.get(settings.gateway.host, settings.gateway.host)
+
+
+def gateway_address(settings: Settings, state: State) -> str:
+    """What a person on this machine types into a browser."""
+    host = gateway_host(settings)
+    scheme = "https" if settings.gateway.tls_certificate else "http"
+    name = "localhost" if ip_address(host).is_loopback else f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{state.gateway_port}"
 
 
 def connect(
@@ -247,16 +265,21 @@ def _decide(
     first = first_state(settings)
     state = folder.state() if folder.exists() else first
     if not running:
-        if state.preferred != first.preferred:
+        if state.preferred and state.preferred != first.preferred[: len(state.preferred)]:
             state = replace(first, dicom_listen=state.dicom_listen, workers=state.workers)
         http = choose_port(state.http_port)
         dicom = choose_port(state.dicom_port, {http})
         redis = choose_port(state.redis_port, {http, dicom})
         state = replace(state, http_port=http, dicom_port=dicom, redis_port=redis)
+        state = replace(state, preferred=first.preferred)
     if not (running and state.orthanc_dicom_port):
         taken = {state.http_port, state.dicom_port, state.redis_port}
         inner = choose_port(state.orthanc_dicom_port or state.dicom_port + 1, taken)
         state = replace(state, orthanc_dicom_port=inner)
+    if not (running and state.gateway_port):
+        taken = {state.http_port, state.dicom_port, state.redis_port, state.orthanc_dicom_port}
+        gateway = choose_port(state.gateway_port or first.gateway_port, taken)
+        state = replace(state, gateway_port=gateway)
     if dicom_listen is not None:
         state = replace(state, dicom_listen=dicom_listen)
     if workers is not None:
@@ -267,7 +290,7 @@ def _decide(
 def _wait(
     folder: DataFolder, state: State, supervisor: Supervisor, settings: Settings, say: Say
 ) -> None:
-    """Until Redis, Orthanc and the front answer and every process runs."""
+    """Until Redis, Orthanc, the front and the gateway answer and every process runs."""
     begin = time.monotonic()
 
     def redis() -> bool:
@@ -288,7 +311,12 @@ def _wait(
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", state.dicom_port)) == 0
 
-    for name, ready in (("redis", redis), ("orthanc", orthanc), ("front", front)):
+    def gateway() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((gateway_host(settings), state.gateway_port)) == 0
+
+    services = (("redis", redis), ("orthanc", orthanc), ("front", front), ("gateway", gateway))
+    for name, ready in services:
         while not ready():
             waited_s = time.monotonic() - begin
             ending = any(

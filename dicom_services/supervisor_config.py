@@ -1,4 +1,4 @@
-"""supervisord's configuration: Orthanc, Redis and the workers, restarted whenever they die."""
+"""supervisord's configuration: Orthanc, Redis, workers, gateway, restarted whenever they die."""
 
 from __future__ import annotations
 
@@ -122,6 +122,26 @@ def front_program(folder: DataFolder, depends_on: str) -> Program:
         },
         depends_on=depends_on,
         priority=25,
+    )
+
+
+def gateway_program(folder: DataFolder, depends_on: str) -> Program:
+    """What browsers call: login, viewer, DICOMweb and API on one origin."""
+    return Program(
+        name="gateway",
+        command=(sys.executable, "-m", "dicom_services.api"),
+        environment={
+            "RADLOOP_GATEWAY_CONFIG": str(folder.gateway_json),
+            "TMPDIR": str(folder.home / "scratch"),
+            "LC_ALL": "C.UTF-8",
+            "MALLOC_ARENA_MAX": "2",
+            **ONE_THREAD,
+        },
+        depends_on=depends_on,
+        # Its own limit for what is under way, and a little.
+        stop_s=10,
+        priority=40,
+        start_s=2,
     )
 
 

@@ -46,6 +46,7 @@ def address_rows(folder: DataFolder, told: StackStatus) -> list[Row]:
     reach = "registered modalities" if state.dicom_listen else "this machine only"
     http = f"http://127.0.0.1:{state.http_port}"
     return [
+        ("viewer", told.viewer),
         ("Orthanc Explorer", f"{http}/app/explorer.html"),
         ("  user, password", f"{ADMIN}, {folder.secret('orthanc_admin')}"),
         ("DICOMweb", f"{http}/dicom-web/"),

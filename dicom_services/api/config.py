@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_services.errors import ConfigError
+from dicom_services.store.records import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,18 @@ class GatewayConfig:
     scratch: Path
     reserve_bytes: int
     object_scale: float
+
+    @property
+    def places(self) -> Places:
+        """Where the records are."""
+        return Places(
+            database=self.database,
+            audit_anchor=self.audit_anchor,
+            vault_key=self.vault_key,
+            audit_key=self.audit_key,
+            patient_key=self.patient_key,
+            token_key=self.token_key,
+        )
 
     @property
     def tls(self) -> bool:

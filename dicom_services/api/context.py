@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import aiohttp
@@ -18,9 +19,11 @@ from dicom_services.api.config import GatewayConfig
 from dicom_services.api.rules import UID
 from dicom_services.errors import AccessError, MissingError, UnavailableError
 from dicom_services.orthanc import Orthanc
-from dicom_services.store.accounts import Accounts
+from dicom_services.settings import read_secret
+from dicom_services.store.accounts import Accounts, Limits
 from dicom_services.store.audit import Audit
 from dicom_services.store.corrections import Corrections
+from dicom_services.store.records import open_records
 from dicom_services.store.vault import Vault
 
 _UID: Final = re.compile(rf"{UID}\Z")
@@ -29,6 +32,8 @@ _KNOWN_S: Final = 5.0
 # A study that arrives is seen this much later.
 _ABSENT_S: Final = 1.0
 _MOST_KNOWN: Final = 4096
+# Debian's Orthanc has fifty threads for HTTP; workers and plugin need some.
+_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +193,49 @@ def study_of(request: Request) -> StudyAccess:
 ContextDep = Annotated[Context, Depends(context_of)]
 PrincipalDep = Annotated[Principal, Depends(principal_of)]
 StudyDep = Annotated[StudyAccess, Depends(study_of)]
+
+
+async def open_context(config: GatewayConfig) -> Context:
+    """Open everything; the database is brought up to date first.
+
+    Raises
+    ------
+    ConfigError
+        For a missing or short secret, or a database of a newer radloop.
+    UnavailableError
+        `database_unavailable`.
+    """
+    limits = Limits(
+        idle=timedelta(minutes=config.session_idle_minutes),
+        absolute=timedelta(hours=config.session_hours),
+    )
+    records = await asyncio.to_thread(open_records, config.places, limits=limits)
+    password = read_secret(config.orthanc_password)
+    http = aiohttp.ClientSession(
+        config.orthanc_url,
+        auth=aiohttp.BasicAuth(config.orthanc_user, password),
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=2.0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=60.0),
+        auto_decompress=False,
+        # Whatever Orthanc should ever set must not meet the next caller.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # A proxy of the environment must never see images.
+        trust_env=False,
+    )
+    return Context(
+        config=config,
+        http=http,
+        orthanc=Orthanc(config.orthanc_url, config.orthanc_user, password),
+        accounts=records.accounts,
+        corrections=records.corrections,
+        vault=records.vault,
+        audit=records.audit,
+        patient_keys=records.patients,
+        studies=StudyLookup(http, records.patients),
+    )
+
+
+async def close_context(context: Context) -> None:
+    """Give the connections back."""
+    await context.http.close()
+    context.orthanc.close()

@@ -29,7 +29,8 @@ _OWN: Final = frozenset({"type", "title", "status", "code", "correlation"})
 _STATUS: Final = {
     "csrf": 403,
     "login_needed": 401,
-    "login_failed": 401,
+    "login_refused": 401,
+    "token_refused": 401,
     "too_many_tries": 429,
     "body_too_large": 413,
     "header_too_large": 431,
@@ -37,6 +38,8 @@ _STATUS: Final = {
     "method": 405,
     "method_override": 400,
     "content_encoding": 415,
+    "header_repeated": 400,
+    "body_too_slow": 408,
 }
 _BY_STATUS: Final = {404: "path_unknown", 405: "method", 413: "body_too_large"}
 
@@ -70,9 +73,14 @@ def document(
     return json.dumps(told).encode()
 
 
-def headers_of(status: int) -> dict[str, str]:
+def headers_of(status: int, facts: Mapping[str, Fact] | None = None) -> dict[str, str]:
     """What a client should know beside the body."""
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+    if status == 401:
+        # RFC 9110 11.6.1 asks for a scheme; Basic would make browsers ask by themselves.
+        return {"WWW-Authenticate": 'Bearer realm="radloop"'}
+    if status in (429, 503):
+        return {"Retry-After": str((facts or {}).get("seconds", RETRY_AFTER_S))}
+    return {}
 
 
 def problem(
@@ -82,7 +90,7 @@ def problem(
     return Response(
         document(status, code, correlation, facts),
         status,
-        headers=headers_of(status),
+        headers=headers_of(status, facts),
         media_type=MEDIA_TYPE,
     )
 
@@ -110,6 +118,9 @@ async def on_invalid_body(request: Request, error: Exception) -> Response:
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework itself refuses."""
+    if isinstance(error.__cause__, RadloopError):
+        # Of ours, raised while the framework read the body.
+        return await on_error(request, error.__cause__)
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = _BY_STATUS.get(status, "request" if status < 500 else "internal_error")
     return problem(status, code, correlation_of(request))

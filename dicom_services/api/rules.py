@@ -126,7 +126,7 @@ RULES: Final = (
 _VIEWER: Final = Rule("GET", "/{rest}", scope="page")
 # Below these nothing is the viewer's, so that an unknown path is unknown there.
 ROOMS: Final = ("/api", "/dicom-web", "/explorer", "/login")
-_PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_.~!$&'()*+,;=:@|^ -]+/?)*\Z")
+_PLAIN: Final = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@|^ /-]*\Z")
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

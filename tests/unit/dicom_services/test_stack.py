@@ -13,7 +13,14 @@ import pytest
 
 from dicom_services import stack
 from dicom_services.configuration import write_configuration
-from dicom_services.data_folder import DataFolder, State, data_folder, first_state, write_private
+from dicom_services.data_folder import (
+    SECRETS,
+    DataFolder,
+    State,
+    data_folder,
+    first_state,
+    write_private,
+)
 from dicom_services.errors import AccessError, ConfigError, CorruptError, UnavailableError
 from dicom_services.orthanc_config import orthanc_config
 from dicom_services.ports import choose_port, is_free, listeners
@@ -21,7 +28,7 @@ from dicom_services.settings import Settings, read_settings
 from dicom_services.supervision import Supervisor, stack_processes
 from dicom_services.supervisor_config import Program, supervisor_config
 
-STATE = State(8042, 4242, 6379, 4243)
+STATE = State(8042, 4242, 6379, 4243, gateway_port=8000)
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def test_secrets_are_made_once(folder):
     before = {path.name: path.read_text() for path in (folder.home / "secrets").iterdir()}
     folder.prepare()
     assert {path.name: path.read_text() for path in (folder.home / "secrets").iterdir()} == before
-    assert len(set(before.values())) == 4
+    assert len(set(before.values())) == len(SECRETS)
 
 
 def test_folder_with_other_things_in_it_is_left_alone(tmp_path):

@@ -1,0 +1,71 @@
+"""The gateway's application: which part answers which path, all of it behind the guard."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dicom_services.api import login, problems
+from dicom_services.api.context import Context
+from dicom_services.api.dicomweb.app import dicomweb_app
+from dicom_services.api.guard import Guard
+from dicom_services.api.rules import room_of
+from dicom_services.api.sessions import Sessions
+from dicom_services.api.static import LoginPage, Site
+from dicom_services.errors import RadloopError
+
+_COMPRESS_FROM = 1000
+
+
+class Rooms:
+    """Hands a request to the part of the gateway that its path names."""
+
+    def __init__(self, rooms: dict[str, ASGIApp]) -> None:
+        self._rooms = rooms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from the room."""
+        await self._rooms[room_of(scope["path"])](scope, receive, send)
+
+
+def build_app(context: Context) -> Guard:
+    """Everything the gateway serves."""
+    sessions = Sessions(context.accounts, secure=context.config.secure)
+    rooms: dict[str, ASGIApp] = {
+        "": Site(context.config.viewer),
+        "/login": LoginPage(),
+        "/api": build_api(context, sessions),
+        "/dicom-web": dicomweb_app(context),
+    }
+    return Guard(Rooms(rooms), context, sessions)
+
+
+def build_api(context: Context, sessions: Sessions) -> FastAPI:
+    """What stands below /api."""
+    api = FastAPI(
+        title="radloop",
+        version=context.version,
+        description="Results, corrections and reports of radloop. Research use only.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    api.state.context = context
+    api.state.sessions = sessions
+    api.add_exception_handler(RadloopError, problems.on_error)
+    api.add_exception_handler(RequestValidationError, problems.on_invalid_body)
+    api.add_exception_handler(HTTPException, problems.on_http_error)
+    api.add_exception_handler(Exception, problems.on_error)
+    # Event streams and what is compressed already pass through it as they are.
+    api.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_FROM, compresslevel=5)
+    api.include_router(login.router)
+    for name in ("results", "reports", "events", "corrections", "documents"):
+        if importlib.util.find_spec(f"dicom_services.api.{name}"):
+            api.include_router(importlib.import_module(f"dicom_services.api.{name}").router)
+    return api
