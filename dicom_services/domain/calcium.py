@@ -126,12 +126,20 @@ class ScoredCalcium:
         score = self.agatston_by_spacing
         return cac_drs(score, vessels_with_calcium(self.by_vessel())), rumberger(score)
 
-    def lesion_at(self, k: int, row: int, column: int) -> int | None:
-        """Index of the lesion that holds a voxel."""
+    def lesions_at(self, places: Sequence[tuple[int, int, int]]) -> list[int | None]:
+        """Index of the lesion that holds each (k, row, column); None where none does."""
+        _, rows, columns = self.geometry.shape
         held = self.voxels
-        at = np.flatnonzero((held.k == k) & (held.row == row) & (held.column == column))
-        found = [int(self.lesion_of[n]) for n in at if self.lesion_of[n] >= 0]
-        return found[0] if found else None
+        flat = (held.k * rows + held.row) * columns + held.column
+        order = np.argsort(flat)
+        asked = np.array([(k * rows + row) * columns + column for k, row, column in places])
+        at = np.searchsorted(flat[order], asked)
+        found: list[int | None] = []
+        for n, place in zip(at.tolist(), asked.tolist(), strict=True):
+            inside = n < flat.size and int(flat[order[n]]) == place
+            lesion = int(self.lesion_of[order[n]]) if inside else -1
+            found.append(lesion if lesion >= 0 else None)
+        return found
 
 
 def score_counted(

@@ -164,9 +164,7 @@ def test_vessels_count_in_the_category_once_all_lesions_have_one() -> None:
 def test_a_lesion_is_found_by_any_of_its_voxels() -> None:
     ct = volume([Box((1, 4, 4), (1, 2, 2), 150), Box((1, 20, 20), (1, 4, 4), 400)])
     found = scored(ct, ct.values >= 130)
-    assert found.lesion_at(1, 5, 5) == 1
-    assert found.lesion_at(1, 20, 23) == 0
-    assert found.lesion_at(1, 0, 0) is None
+    assert found.lesions_at([(1, 5, 5), (1, 20, 23), (1, 0, 0), (3, 31, 31)]) == [1, 0, None, None]
 
 
 def test_a_voxel_below_the_threshold_is_refused() -> None:
