@@ -222,6 +222,34 @@ def findings(grid: Geometry | None = None) -> tuple[Finding, ...]:
     )
 
 
+def with_set_aside(grid: Geometry | None = None, calcium: bool = True) -> tuple[Finding, ...]:
+    """Those of `findings`, or an empty calcium mask, and 3x3 pixels that are set aside."""
+    grid = grid or geometry()
+    found = findings(grid) if calcium else (*nothing(grid), findings(grid)[1])
+    values = np.zeros(grid.shape, bool)
+    values[6, 20:23, 30:33] = True
+    area = 9 * grid.pixel_area_mm2
+    lesion = Lesion(
+        id="S1",
+        tracking="lesion 3",
+        site=HEART,
+        center_mm=_place(grid, 6, 21, 31),
+        volume_mm3=9 * grid.voxel_volume_mm3,
+        peak_hu=900.0,
+        score=4 * area,
+        slices=(LesionSlice(6, 21.0, 31.0, area, 900.0, 4, 4 * area),),
+        counted=False,
+        reason=Code("bone", "99RADLOOP", "Bone or cartilage that goes on outside of the heart"),
+    )
+    what = Code("set_aside", "99RADLOOP", "Bright, in the heart's outline, not counted")
+    spatial = Code("309825002", "SCT", "Spatial and Relational Concept")
+    aside = Mask(
+        what, spatial, "Set aside", values, grid, HEART, "set-aside", lesions=(lesion,),
+        unlisted_lesions=2, in_report=False,
+    )  # fmt: skip
+    return (*found, aside)
+
+
 def nothing(grid: Geometry | None = None) -> tuple[Finding, ...]:
     """A run that scored zero: an empty mask and zeros."""
     grid = grid or geometry()

@@ -35,11 +35,14 @@ class Calcium:
     islands : Islands
         The same, slice by slice, as arrays.
     geometry : Geometry
+    groups : tuple of int
+        Which group of `islands` each lesion is.
     """
 
     lesions: tuple[Lesion, ...]
     islands: Islands
     geometry: Geometry
+    groups: tuple[int, ...] = ()
 
     @property
     def agatston(self) -> float:
@@ -100,8 +103,8 @@ def find_calcium(
         least_px=least_pixels(min_area_mm2, ct.geometry.pixel_area_mm2),
         region=region,
     )
-    lesions = _lesions(islands, ct.geometry, site, steps_hu)
-    return Calcium(lesions, islands, ct.geometry)
+    lesions, groups = _lesions(islands, ct.geometry, site, steps_hu)
+    return Calcium(lesions, islands, ct.geometry, groups)
 
 
 def calcium_mask(
@@ -154,14 +157,17 @@ def _as_hu(plane: NDArray[Any], at: NDArray[np.intp]) -> NDArray[np.float64]:
 
 def _lesions(
     islands: Islands, geometry: Geometry, site: Code, steps_hu: Steps
-) -> tuple[Lesion, ...]:
+) -> tuple[tuple[Lesion, ...], tuple[int, ...]]:
     if not islands.count:
-        return ()
+        return (), ()
     order = np.argsort(islands.group, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(islands.group[order])) + 1)
-    found = [_lesion(islands, each, geometry, site, steps_hu) for each in members]
-    found.sort(key=lambda lesion: (-lesion.score, -lesion.volume_mm3, lesion.center_mm[::-1]))
-    return _named(found)
+    found = [
+        (_lesion(islands, each, geometry, site, steps_hu), int(islands.group[each[0]]))
+        for each in members
+    ]
+    found.sort(key=lambda one: (-one[0].score, -one[0].volume_mm3, one[0].center_mm[::-1]))
+    return _named([lesion for lesion, _ in found]), tuple(group for _, group in found)
 
 
 def _lesion(

@@ -125,6 +125,9 @@ class HeartRegion:
     blood_pool_hu : float
         Median of the heart's inside; NaN when there is no heart. At `CONTRAST_FROM_HU` and above
         the blood is enhanced and calcium cannot be told from it.
+    set_aside : tuple of (reason, (n,) int)
+        What reaches 130 HU within the heart's outline and was taken out, as sorted flat indices
+        into the volume, by the reasons of `lookalikes`.
     """
 
     mask: Bools
@@ -132,6 +135,7 @@ class HeartRegion:
     reason: str
     steps: tuple[tuple[str, float], ...]
     blood_pool_hu: float
+    set_aside: tuple[tuple[str, NDArray[np.intp]], ...] = ()
 
     @property
     def has_contrast(self) -> bool:
@@ -175,8 +179,8 @@ def heart_region(ct: Volume) -> HeartRegion:
     outline = region.copy()
     region &= ~_bone(coarse, region, blood)
     steps.append(("region_ml", _ml(region)))
-    mask = _on_voxels(ct, coarse, (region, outline), ascending | descending, blood, steps)
-    return HeartRegion(mask, True, "", tuple(steps), blood)
+    mask, aside = _on_voxels(ct, coarse, (region, outline), ascending | descending, blood, steps)
+    return HeartRegion(mask, True, "", tuple(steps), blood, aside)
 
 
 def _nothing(ct: Volume, reason: str, steps: list[tuple[str, float]]) -> HeartRegion:
@@ -475,8 +479,8 @@ def _on_voxels(
     aorta: Bools,
     blood_hu: float,
     steps: list[tuple[str, float]],
-) -> Bools:
-    """The region on the voxels of the CT, without what cannot be a coronary plaque.
+) -> tuple[Bools, tuple[tuple[str, NDArray[np.intp]], ...]]:
+    """The region on the voxels of the CT, without what cannot be a coronary plaque, and that.
 
     `regions` holds it and its outline, from which bone, cartilage and leads are not yet cut.
     """
@@ -484,20 +488,32 @@ def _on_voxels(
     wider = ndimage.binary_dilation(region, _ball(round(OUTSIDE_MM / GRID_MM)))
     box = fine_box(wider, coarse, ct.geometry)
     if box is None:
-        return np.zeros(ct.geometry.shape, np.bool_)
+        return np.zeros(ct.geometry.shape, np.bool_), ()
     fine = to_fine(region, coarse, ct.geometry, box)
     near = to_fine(wider, coarse, ct.geometry, box)
     wall = to_fine(aorta, coarse, ct.geometry, box)
     whole = to_fine(outline, coarse, ct.geometry, box)
     metal = np.count_nonzero(ct.values[box][whole] >= METAL_HU)
     steps.append(("metal_mm3", float(metal) * ct.geometry.voxel_volume_mm3))
-    del whole
-    found = lookalikes(ct.values[box], fine, near, wall, ct.geometry, blood_hu)
-    del near, wall
+    found = lookalikes(ct.values[box], fine, near, wall, ct.geometry, blood_hu, whole)
+    del near, wall, whole
     for reason, parts in found.items():
         if reason != "metal":
-            steps.append((f"{reason}_mm3", float(parts.size) * ct.geometry.voxel_volume_mm3))
+            cut = float(np.count_nonzero(fine.ravel()[parts]))
+            steps.append((f"{reason}_mm3", cut * ct.geometry.voxel_volume_mm3))
         fine.ravel()[parts] = False
     mask = np.zeros(ct.geometry.shape, np.bool_)
     mask[box] = fine
-    return mask
+    aside = tuple((reason, _in_volume(parts, box, ct)) for reason, parts in found.items())
+    return mask, aside
+
+
+def _in_volume(
+    parts: NDArray[np.intp], box: tuple[slice, slice, slice], ct: Volume
+) -> NDArray[np.intp]:
+    """Sorted flat indices into the volume of flat indices into a box of it."""
+    shape = tuple(part.stop - part.start for part in box)
+    index = np.unravel_index(np.sort(parts), shape)
+    moved = [at + part.start for at, part in zip(index, box, strict=True)]
+    flat: NDArray[np.intp] = np.ravel_multi_index(moved, ct.geometry.shape)
+    return flat

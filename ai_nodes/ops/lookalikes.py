@@ -56,8 +56,9 @@ def lookalikes(
     aorta: Bools,
     geometry: Geometry,
     blood_hu: float,
+    outline: Bools | None = None,
 ) -> dict[str, NDArray[np.intp]]:
-    """Parts of the region that are no coronary plaque, by reason.
+    """Parts of the region, or of a wider outline, that are no coronary plaque, by reason.
 
     Parameters
     ----------
@@ -71,11 +72,14 @@ def lookalikes(
         Whose pixel spacing holds in each slice.
     blood_hu : float
         Median of the heart's inside.
+    outline : (k, j, i) bool or None
+        Holds the region and what was cut from it before because it is bone or cartilage. What is
+        bright there is told, too, and is "bone" unless its part in 3D is something else.
 
     Returns
     -------
     dict of str to (n,) int
-        Flat indices into the region, by reason.
+        Flat indices into the region, by reason; none stands for two.
         "metal": parts in 3D with a voxel of `METAL_HU`.
         "bone": parts in 3D that continue outside of `near`, such as bone or cartilage.
         "aortic_wall": parts in 3D at least half of which lie in `aorta`.
@@ -94,12 +98,16 @@ def lookalikes(
     leaves = np.bincount(part[~near.ravel()[bright]], minlength=count + 1) > 0
     wall = 2 * np.bincount(part[aorta.ravel()[bright]], minlength=count + 1) >= size
     judged = region.ravel()[bright]
+    told = judged if outline is None else judged | outline.ravel()[bright]
+    cut = told & ~judged
     found = {}
     parts = {"metal": metal, "bone": leaves & ~metal, "aortic_wall": wall & ~leaves & ~metal}
     for reason, chosen in parts.items():
         hit = chosen[part]
-        found[reason] = bright[hit & region.ravel()[bright]]
-        judged &= ~hit
+        found[reason] = bright[hit & told]
+        judged = judged & ~hit
+        cut &= ~hit
+    found["bone"] = np.sort(np.concatenate([found["bone"], bright[cut]]))
     solid.ravel()[bright[~judged]] = False
     peak = np.full(count + 1, -np.inf)
     np.maximum.at(peak, part, hu.ravel()[bright])

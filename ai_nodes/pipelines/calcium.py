@@ -23,11 +23,19 @@ from ai_nodes.ops.ct_quality import (
     warning,
 )
 from ai_nodes.ops.heart import HeartRegion, heart_region
+from ai_nodes.ops.set_aside import set_aside
 from ai_nodes.pipeline import Pipeline, Settings
 from dicom_services.domain.agatston import MASS_FACTOR, MIN_AREA_MM2, STEPS_HU, Steps
 from dicom_services.domain.cac_category import CAC_DRS, RUMBERGER, cac_drs, rumberger
 from dicom_services.domain.card import ModelCard
-from dicom_services.domain.findings import Code, Finding, Mask, Measurement, Observation
+from dicom_services.domain.findings import (
+    Code,
+    Finding,
+    Mask,
+    Measurement,
+    Observation,
+    Scoring,
+)
 from dicom_services.domain.vessels import (
     CORONARY_ARTERIES,
     TOTAL,
@@ -42,7 +50,7 @@ from dicom_services.errors import ConfigError, InputError
 Bools = NDArray[np.bool_]
 
 NAME: Final = "calcium"
-VERSION: Final = "1.0.0"
+VERSION: Final = "1.1.0"
 PRIVATE: Final = "99RADLOOP"
 
 MAX_INCREMENT_MM: Final = 5.0
@@ -73,6 +81,7 @@ SPATIAL: Final = Code("309825002", "SCT", "Spatial and Relational Concept")
 HEART: Final = Code("80891009", "SCT", "Heart")
 BODY: Final = Code("38266002", "SCT", "Entire body")
 GIVEN_REGION: Final = Code("given_region", PRIVATE, "Region given by hand")
+SET_ASIDE: Final = Code("set_aside", PRIVATE, "Bright, in the heart's outline, not counted")
 WARNING: Final = Code("warning", PRIVATE, "Image quality warning")
 
 SCORE: Final = Code("{score}", "UCUM", "score")
@@ -83,8 +92,10 @@ NO_UNIT: Final = Code("1", "UCUM", "no units")
 
 CALCIUM_KEY: Final = "calcium"
 REGION_KEY: Final = "heart-region"
+ASIDE_KEY: Final = "set-aside"
 CALCIUM_COLOR: Final = (255, 80, 80)
 REGION_COLOR: Final = (80, 170, 255)
+ASIDE_COLOR: Final = (255, 200, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +224,13 @@ def analyse_calcium(
             tracking=CALCIUM_KEY,
             color=CALCIUM_COLOR,
             lesions=calcium.lesions,
+            scoring=Scoring(
+                chosen.region, steps, float(chosen.min_area_mm2), _mass_factor(ct, chosen)
+            ),
         )
     )
     findings += _region_findings(ct, where)
+    findings += _set_aside(ct, calcium, where, chosen, steps)
     names = _warnings(ct, calcium, where, chosen, steps)
     findings += [Observation(WARNING, warning(name)) for name in names]
     return tuple(findings)
@@ -388,6 +403,38 @@ def _region_findings(ct: Volume, where: _Region) -> list[Finding]:
         words = "Median of the blood pool; 90 HU and above is taken for contrast agent"
         found.append(Measurement(ATTENUATION, blood, HOUNSFIELD, HEART, None, REGION_KEY, words))
     return found
+
+
+def _set_aside(
+    ct: Volume, calcium: Calcium, where: _Region, settings: CalciumSettings, steps: Steps
+) -> list[Finding]:
+    """What the rule took out of the heart's outline; it adds to no number."""
+    parts = where.heart.set_aside if where.heart is not None else ()
+    if not any(voxels.size for _, voxels in parts):
+        return []
+    aside = set_aside(
+        ct,
+        parts,
+        HEART,
+        steps_hu=steps,
+        min_area_mm2=settings.min_area_mm2,
+        taken={lesion.tracking for lesion in calcium.lesions},
+    )
+    return [
+        Mask(
+            what=SET_ASIDE,
+            category=SPATIAL,
+            label="Set aside",
+            values=aside.mask,
+            geometry=ct.geometry,
+            site=HEART,
+            tracking=ASIDE_KEY,
+            color=ASIDE_COLOR,
+            lesions=aside.lesions,
+            unlisted_lesions=aside.unlisted,
+            in_report=False,
+        )
+    ]
 
 
 def _warnings(

@@ -18,10 +18,11 @@ from dicom_services.domain.findings import (
     Mask,
     Measurement,
     Observation,
+    Scoring,
 )
 from dicom_services.errors import Fact
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 def findings_document(
@@ -49,13 +50,14 @@ def findings_document(
         Plain JSON, as `tests/wire/findings.schema.json` pins it. `lesions` has a row for each
         lesion in each slice, `lesion_totals` one for each lesion. `slice` counts from 0 in the
         order of the volume (a mask's `affine` says which way), `row` and `column` from 0 at the
-        centre of the first pixel.
+        centre of the first pixel. Lesions that are not `counted` are in no number of `findings`.
     """
     masks = [finding for finding in findings if isinstance(finding, Mask)]
     plain = [each for each in findings if not isinstance(each, Mask)]
     warnings = [each for each in plain if isinstance(each, Observation) and not each.tracking]
     lesions = [lesion for mask in masks for lesion in mask.lesions]
     return _frame("done", source, provenance) | {
+        "scoring": next((_scoring(mask.scoring) for mask in masks if mask.scoring), None),
         "findings": [_finding(each, source, provenance) for each in plain if each not in warnings],
         "masks": [_mask(mask, masks, source, provenance) for mask in masks],
         "lesions": [row for each in lesions for row in _rows(each, source)],
@@ -78,6 +80,7 @@ def refusal_document(
         "code": code,
         "meaning": codes.reason(code).meaning,
         "facts": dict(facts),
+        "scoring": None,
         "findings": [],
         "masks": [],
         "lesions": [],
@@ -165,6 +168,7 @@ def _mask(
         "slices": mask.geometry.shape[0],
         "slice_spacing_mm": mask.geometry.slice_spacing_mm,
         "affine": mask.geometry.affine.tolist(),
+        "unlisted_lesions": mask.unlisted_lesions,
         "tracking": key,
         "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
     }
@@ -180,6 +184,8 @@ def _lesion(lesion: Lesion, source: SourceSeries, provenance: Provenance) -> dic
         "peak_hu": lesion.peak_hu,
         "score": lesion.score,
         "slices": [part.k for part in lesion.slices],
+        "counted": lesion.counted,
+        "reason": _code(lesion.reason),
         "tracking": key,
         "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
     }
@@ -201,10 +207,21 @@ def _rows(lesion: Lesion, source: SourceSeries) -> list[dict[str, Any]]:
                 "peak_hu": part.peak_hu,
                 "weight": part.weight,
                 "score": part.score,
+                "counted": lesion.counted,
                 "vessel": _code(lesion.site),
             }
         )
     return rows
+
+
+def _scoring(rule: Scoring) -> dict[str, Any]:
+    return {
+        "region": rule.region,
+        "threshold_hu": rule.steps_hu[0],
+        "steps_hu": list(rule.steps_hu),
+        "min_area_mm2": rule.min_area_mm2,
+        "mass_factor": rule.mass_factor,
+    }
 
 
 def _statement(finding: Observation) -> dict[str, Any]:

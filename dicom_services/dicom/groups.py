@@ -53,14 +53,14 @@ class _Group:
 
 
 def measurement_groups(findings: Sequence[Finding], scene: Scene) -> list[Dataset]:
-    """One group for each tracking key, then one for each lesion.
+    """One group for each tracking key, then one for each lesion that counts.
 
     Where there is a segmentation every group says which region its numbers are of (TID 1411):
     the segment of the mask with its key; for a group without a mask the segment its numbers were
     taken from, narrowed by their finding sites; for a lesion its outlines. Else TID 1501.
     """
     groups = _grouped(findings)
-    lesions = [(lesion, mask) for mask in scene.masks for lesion in mask.lesions]
+    lesions = [(lesion, mask) for mask in scene.masks for lesion in _counted(mask)]
     lesions.sort(key=lambda each: -each[0].score)
     content = []
     for lesion, mask in lesions[:MOST_LESIONS]:
@@ -71,7 +71,11 @@ def measurement_groups(findings: Sequence[Finding], scene: Scene) -> list[Datase
 
 def unlisted_lesions(scene: Scene) -> int:
     """How many lesions have no group because there are too many."""
-    return max(0, sum(len(mask.lesions) for mask in scene.masks) - MOST_LESIONS)
+    return max(0, sum(len(_counted(mask)) for mask in scene.masks) - MOST_LESIONS)
+
+
+def _counted(mask: Mask) -> list[Lesion]:
+    return [lesion for lesion in mask.lesions if lesion.counted]
 
 
 def tracking(key: str, scene: Scene) -> sr.TrackingIdentifier:
@@ -103,7 +107,7 @@ def _grouped(findings: Sequence[Finding]) -> dict[str, _Group]:
     """Findings by tracking key, in the order in which the keys first appear."""
     groups: dict[str, _Group] = {}
     for finding in findings:
-        if isinstance(finding, Mask) and finding.values.any():
+        if isinstance(finding, Mask) and finding.in_report and finding.values.any():
             groups.setdefault(tracking_key(finding), _Group()).mask = finding
         elif isinstance(finding, Measurement):
             key = finding.tracking or f"measurement {finding.what.value}"
@@ -121,7 +125,7 @@ def _group(key: str, group: _Group, scene: Scene) -> Dataset:
     mask = group.mask
     if mask is not None:
         content |= _finding(mask, mask.site)
-    with_lesions = (each for each in scene.masks if each.lesions)
+    with_lesions = (each for each in scene.masks if _counted(each))
     region = mask or next(with_lesions, scene.masks[0])
     content["referenced_segment"] = _segment(region, scene)
     placed: Dataset = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**content)
@@ -141,7 +145,7 @@ def _lesion(key: str, lesion: Lesion, mask: Mask, group: _Group, scene: Scene) -
         _number(codes.ATTENUATION, lesion.peak_hu, codes.HOUNSFIELD, most=True),
         _number(codes.AREA, area, codes.SQUARE_MM, most=True),
     ]
-    if len(mask.lesions) == 1:
+    if len(_counted(mask)) == 1 and mask.unlisted_lesions == 0:
         content["referenced_segment"] = _segment(mask, scene, lesion)
     else:
         content["referenced_regions"] = _outlines(lesion, mask, scene.source)

@@ -27,7 +27,7 @@ def key_slices(masks: Sequence[Mask]) -> tuple[int, ...]:
     """
     best: dict[int, float] = {}
     for mask in masks:
-        for lesion in mask.lesions:
+        for lesion in (each for each in mask.lesions if each.counted):
             for part in lesion.slices:
                 best[part.k] = max(best.get(part.k, 0.0), part.score)
     ranked = sorted(best, key=lambda k: (-best[k], k))

@@ -113,7 +113,7 @@ class Lesion:
     Parameters
     ----------
     id : str
-        "L1", "L2", ... in the order of falling score.
+        "L1", "L2", ... in the order of falling score; "S1", "S2", ... where not counted.
     tracking : str
         Stable key, made of its place in the patient.
     site : Code
@@ -123,6 +123,11 @@ class Lesion:
     volume_mm3, peak_hu, score : float
         Over all its slices.
     slices : tuple of LesionSlice
+    counted : bool
+        False for one that was looked at and set aside: it is shown, so that a reader may count
+        it after all, and adds to no number.
+    reason : Code or None
+        Why it was set aside.
     """
 
     id: str
@@ -133,6 +138,30 @@ class Lesion:
     peak_hu: float
     score: float
     slices: tuple[LesionSlice, ...]
+    counted: bool = True
+    reason: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The rule by which the lesions of a mask were found and scored.
+
+    Parameters
+    ----------
+    region : str
+        "rule", "given" or "everything": where calcium was looked for.
+    steps_hu : tuple of four float
+        Where the weights 1 to 4 begin; the first is the threshold.
+    min_area_mm2 : float
+        A lesion's least area in a slice.
+    mass_factor : float or None
+        mg per mm3 and HU; None where no mass is given.
+    """
+
+    region: str
+    steps_hu: tuple[float, float, float, float]
+    min_area_mm2: float
+    mass_factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +185,12 @@ class Mask:
         0..255, recommended display colour.
     lesions : tuple of Lesion
         What the mask is made of, where single lesions matter.
+    unlisted_lesions : int
+        How many more there are; the mask holds them, the list would be too long.
+    scoring : Scoring or None
+        How the lesions were scored.
+    in_report : bool
+        False for what is only to be seen: it has a segment, and no group of measurements.
     """
 
     what: Code
@@ -167,6 +202,9 @@ class Mask:
     tracking: str = ""
     color: tuple[int, int, int] = (255, 80, 80)
     lesions: tuple[Lesion, ...] = field(default=())
+    unlisted_lesions: int = 0
+    scoring: Scoring | None = None
+    in_report: bool = True
 
     def __post_init__(self) -> None:
         if self.values.shape != self.geometry.shape or self.values.dtype != np.bool_:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 def children() -> set[int]:
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may end between being listed and being asked.
+        with suppress(OSError):
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.uids import tracking_uid
 from dicom_services.dicom.write import encode, encode_refusal, to_bytes
-from dicom_services.domain.findings import Finding, Observation
+from dicom_services.domain.findings import Finding, Mask, Observation, Scoring
 from tests import sources
 from tests.validators import content, read_back
 
@@ -53,11 +53,20 @@ def test_bad_examples_are_refused(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(GOOD) == 2
+    assert len(GOOD) == 3
     assert len(BAD) > 10
 
 
-@pytest.mark.parametrize("findings", [sources.findings(), sources.nothing(), ()])
+@pytest.mark.parametrize(
+    "findings",
+    [
+        sources.findings(),
+        sources.nothing(),
+        (),
+        sources.with_set_aside(),
+        sources.with_set_aside(calcium=False),
+    ],
+)
 def test_what_a_run_found_fits_the_schema(findings: tuple[Finding, ...]) -> None:
     assert valid(document(findings))
 
@@ -173,3 +182,44 @@ def test_an_observation_has_a_coded_answer_and_no_unit() -> None:
     assert isinstance(sources.findings()[6], Observation)
     assert found[0]["value"]["value"] == "rumberger_11_100"
     assert found[0]["unit"] is None
+
+
+def test_a_lesion_that_is_set_aside_says_why_and_is_not_counted() -> None:
+    found = document(sources.with_set_aside())
+    assert [(one["id"], one["counted"]) for one in found["lesion_totals"]] == [
+        ("L1", True),
+        ("L2", True),
+        ("S1", False),
+    ]
+    assert [one["reason"] and one["reason"]["value"] for one in found["lesion_totals"]] == [
+        None,
+        None,
+        "bone",
+    ]
+    assert [row["counted"] for row in found["lesions"]] == [True, True, True, False]
+    assert [(one["segment"], one["unlisted_lesions"]) for one in found["masks"]] == [
+        (1, 0),
+        (2, 0),
+        (3, 2),
+    ]
+
+
+def test_what_is_set_aside_changes_no_finding() -> None:
+    plain, more = document(), document(sources.with_set_aside())
+    assert more["findings"] == plain["findings"]
+
+
+def test_the_document_says_by_which_rule_lesions_were_scored() -> None:
+    rule = Scoring("rule", (130.0, 200.0, 300.0, 400.0), 1.0, 0.0007)
+    first, *rest = sources.findings()
+    assert isinstance(first, Mask)
+    made = document((replace(first, scoring=rule), *rest))
+    assert valid(made)
+    assert made["scoring"] == {
+        "region": "rule",
+        "threshold_hu": 130.0,
+        "steps_hu": [130.0, 200.0, 300.0, 400.0],
+        "min_area_mm2": 1.0,
+        "mass_factor": 0.0007,
+    }
+    assert document()["scoring"] is None

@@ -357,3 +357,23 @@ def test_a_real_scan_read_from_its_files_gets_its_results(
     files_written = [to_bytes(each) for each in results]
     assert [dciodvfy_errors(each, tmp_path) for each in files_written] == [[], []]
     assert np.array_equal(segment_voxels(files_written[0], grid)[1], bone)
+
+
+@pytest.mark.parametrize("calcium", [True, False])
+def test_what_is_set_aside_is_a_segment_and_nothing_else(calcium: bool, tmp_path: Path) -> None:
+    found = sources.with_set_aside(calcium=calcium)
+    plain = sources.findings() if calcium else found[:-1]
+    results = encode(found, sources.source(), sources.provenance())
+    before = encode(plain, sources.source(), sources.provenance())
+    assert [each.Modality for each in results] == [each.Modality for each in before]
+    shapes, report, *key = results
+    assert [each.SegmentLabel for each in shapes.SegmentSequence][-2:] == ["Heart", "Set aside"]
+    assert dciodvfy_errors(to_bytes(shapes), tmp_path) == []
+    # Nothing of it in report and key images: they are the same bytes as without.
+    assert to_bytes(report) == to_bytes(before[1])
+    assert [to_bytes(each) for each in key] == [to_bytes(each) for each in before[2:]]
+    grid = sources.geometry()
+    voxels = segment_voxels(to_bytes(shapes), grid)
+    mask = found[-1]
+    assert isinstance(mask, Mask)
+    assert np.array_equal(voxels[len(voxels)], mask.values)
