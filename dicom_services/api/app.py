@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dicom_services.api import login, problems
 from dicom_services.api.context import Context
 from dicom_services.api.dicomweb.app import dicomweb_app
+from dicom_services.api.explorer import Explorer
 from dicom_services.api.guard import Guard
 from dicom_services.api.rules import room_of
 from dicom_services.api.sessions import Sessions
@@ -41,6 +42,7 @@ def build_app(context: Context) -> Guard:
         "/login": LoginPage(),
         "/api": build_api(context, sessions),
         "/dicom-web": dicomweb_app(context),
+        "/explorer": Explorer(context),
     }
     return Guard(Rooms(rooms), context, sessions)
 

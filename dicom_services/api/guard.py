@@ -142,7 +142,7 @@ class Guard:
             request.scope["state"]["study"] = study
             study_key = study.study_key
         if rule.audit:
-            await self._note(principal, rule, study_key)
+            await self._note(principal, rule, study_key, request.path)
 
     async def _caller(self, request: _Request) -> Principal | None:
         return await self._sessions.caller(request.asked)
@@ -164,12 +164,17 @@ class Guard:
         await asyncio.sleep(max(0.0, begun + _ABSENT_S - time.monotonic()))
         raise MissingError("study_unknown")
 
-    async def _note(self, principal: Principal, rule: Rule, study_key: str) -> None:
+    async def _note(self, principal: Principal, rule: Rule, study_key: str, path: str) -> None:
         """Into the audit, durably: a read once a minute, a write each time."""
         audit = self._context.audit
         if rule.writes:
             await asyncio.to_thread(
-                audit.write, principal, rule.audit, study_key=study_key, outcome="begun"
+                audit.write,
+                principal,
+                rule.audit,
+                study_key=study_key,
+                outcome="begun",
+                facts={"method": rule.method, "kind": _kind(path)},
             )
         elif not audit.seen(principal, study_key, rule.audit):
             await asyncio.to_thread(audit.view, principal, study_key, rule.audit)
@@ -261,6 +266,12 @@ class Guard:
             await send(message)
 
         return guarded
+
+
+def _kind(path: str) -> str:
+    """What a path is about, without what it names."""
+    kind = path.split("/")[2] if path.count("/") > 1 else ""
+    return kind if kind.isalpha() and len(kind) <= 20 else ""
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
