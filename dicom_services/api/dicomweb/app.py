@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from dicom_services.api.dicomweb.answers import ProblemError, Receive, Scope, Send, send_problem
-from dicom_services.api.dicomweb.paths import resource_of
+from dicom_services.api.dicomweb.accept import choose
+from dicom_services.api.dicomweb.answers import (
+    Message,
+    ProblemError,
+    Receive,
+    Scope,
+    Send,
+    header,
+    send_json,
+    send_problem,
+)
+from dicom_services.api.dicomweb.origin import base_url
+from dicom_services.api.dicomweb.paths import Resource, resource_of
+from dicom_services.api.dicomweb.query import query_of
 from dicom_services.api.dicomweb.retrieve import retrieve
+from dicom_services.api.dicomweb.search import Search
 from dicom_services.api.dicomweb.upstream import Upstream
 from dicom_services.api.problems import status_of
 from dicom_services.errors import RadloopError
@@ -19,25 +32,26 @@ if TYPE_CHECKING:
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+_FUZZY: Final = '299 radloop "fuzzymatching is not supported; only literal matching was performed"'
+_MORE: Final = '299 radloop "there are more results; ask for them with offset"'
+
+
 def dicomweb_app(context: Context) -> App:
     """The application to mount at `/dicom-web`."""
-    config = context.config
-    upstream = Upstream(
-        config.orthanc_url, config.orthanc_user, read_secret(config.orthanc_password)
-    )
+    app = _DicomWeb(context)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         begun = False
 
-        async def noting(message: dict[str, object]) -> None:
+        async def noting(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
 
         try:
-            await _dispatch(context, upstream, scope, receive, noting)
+            await app.answer(scope, receive, noting)
         except ProblemError as error:
             await send_problem(scope, send, error.status, error.code, error.facts)
         except RadloopError as error:
@@ -46,16 +60,38 @@ def dicomweb_app(context: Context) -> App:
                 raise
             await send_problem(scope, send, status_of(error), error.code, error.facts)
 
-    return app
+    return handle
 
 
-async def _dispatch(
-    context: Context, upstream: Upstream, scope: Scope, receive: Receive, send: Send
-) -> None:
-    resource = resource_of(scope["path"])
-    if resource is None:
-        raise ProblemError(404, "path_unknown")
-    method = scope["method"]
-    if method != "GET":
-        raise ProblemError(405, "method")
-    await retrieve(upstream, resource, scope, receive, send)
+class _DicomWeb:
+    """What the requests of one gateway share."""
+
+    def __init__(self, context: Context) -> None:
+        config = context.config
+        self._upstream = Upstream(
+            config.orthanc_url, config.orthanc_user, read_secret(config.orthanc_password)
+        )
+        self._search = Search(self._upstream, context.patient_keys)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        resource = resource_of(scope["path"])
+        if resource is None:
+            raise ProblemError(404, "path_unknown")
+        if scope["method"] != "GET":
+            raise ProblemError(405, "method")
+        if resource.form == "search":
+            await self._answer_search(resource, scope, send)
+        else:
+            await retrieve(self._upstream, resource, scope, receive, send)
+
+    async def _answer_search(self, resource: Resource, scope: Scope, send: Send) -> None:
+        if not choose("search", resource.level, 0, header(scope, b"accept")):
+            raise ProblemError(406, "not_acceptable")
+        query = query_of(resource, scope.get("query_string", b""))
+        page = await self._search.page(
+            resource.level, query, scope["state"]["principal"], base_url(scope)
+        )
+        warnings = [_FUZZY] * query.is_fuzzy + [_MORE] * page.more
+        extra = [("Warning", text) for text in warnings]
+        await send_json(send, 200, page.items, extra)
