@@ -371,7 +371,7 @@ class Accounts:
         with Session(self._engine) as database, database.begin():
             database.execute(
                 update(UserRow)
-                .where(col(UserRow.id) == user.id, col(UserRow.password) == user.password)
+                .where(col(UserRow.id) == user.id, col(UserRow.generation) == user.generation)
                 .values(password=hashed)
             )
 
