@@ -26,6 +26,7 @@ from ai_nodes.messages import AllowedJob, SignedJSON
 from ai_nodes.node import Node, read_node
 from ai_nodes.registry import PIPELINES
 from ai_nodes.scheduler import BoundScheduler
+from dicom_services.dicom.findings_bytes import pack
 from dicom_services.dicom.warm_up import warm_up
 from dicom_services.dicom.write import to_bytes
 from dicom_services.domain.job import Job
@@ -38,7 +39,7 @@ from dicom_services.errors import (
     UnavailableError,
 )
 from dicom_services.log import event, start
-from dicom_services.orthanc import Orthanc
+from dicom_services.orthanc import FINDINGS, Orthanc
 
 _FINAL: Final = frozenset({"done", "refused", "failed", "superseded"})
 # An idle worker looks after others' lost jobs at most this late.
@@ -251,6 +252,7 @@ def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
         except InputError as error:
             # What Orthanc will not take is our mistake, not the study's.
             raise CorruptError(error.code) from None
+        _keep_document(orthanc, job, outcome)
     return _End(
         outcome.state,
         outcome.code,
@@ -260,13 +262,33 @@ def _store(orthanc: Orthanc, job: Job, outcome: Outcome) -> _End:
     )
 
 
+def _keep_document(orthanc: Orthanc, job: Job, outcome: Outcome) -> None:
+    """Beside the report, for whoever shows the findings; kept twice it is the same once more.
+
+    The report alone says as much, so a job does not fail for want of it.
+    """
+    report = next((one for one in outcome.objects if one.Modality == "SR"), None)
+    if report is None:
+        return
+    instance = _orthanc_id(
+        str(report.PatientID),
+        str(report.StudyInstanceUID),
+        str(report.SeriesInstanceUID),
+        str(report.SOPInstanceUID),
+    )
+    try:
+        orthanc.attach("instances", instance, FINDINGS, pack(outcome.document))
+    except (MissingError, InputError) as error:
+        event("job.document_not_kept", level=logging.WARNING, job=job.id, code=error.code)
+
+
 def _results(outcome: Outcome) -> tuple[dict[str, str], ...]:
     """Modality, SOP Instance UID and Orthanc's series id of each object."""
     return tuple(
         {
             "modality": str(one.Modality),
             "sop": str(one.SOPInstanceUID),
-            "series": _orthanc_series(
+            "series": _orthanc_id(
                 str(one.PatientID), str(one.StudyInstanceUID), str(one.SeriesInstanceUID)
             ),
         }
@@ -292,9 +314,12 @@ def _advance(orthanc: Orthanc, job: Job, stage: str, **more: Any) -> None:
     event("job.stage", job=job.id, stage=stage)
 
 
-def _orthanc_series(patient: str, study: str, series: str) -> str:
-    """Orthanc's own id of a series: the SHA-1 of its three identifiers, in five groups."""
-    text = "|".join((patient, study, series)).encode("utf-8")
+def _orthanc_id(*identifiers: str) -> str:
+    """Orthanc's own id of a series or instance: the SHA-1 of its identifiers, in five groups.
+
+    These are, as far as they go: patient, study, series, instance.
+    """
+    text = "|".join(identifiers).encode("utf-8")
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
     return "-".join(digest[at : at + 8] for at in range(0, 40, 8))
 

@@ -18,6 +18,9 @@ from dicom_services.errors import AccessError, InputError, MissingError, Unavail
 
 Level = Literal["patients", "studies", "series", "instances"]
 
+FINDINGS: Final = "radloop-findings"
+"""Name of the attachment that holds a report's findings as packed JSON."""
+
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}\Z")
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.3
@@ -191,6 +194,22 @@ class Orthanc:
         """Keep `value` as one metadata value of a resource."""
         path = f"/{level}/{_checked(name)}/metadata/{key}"
         self._send("PUT", path, body=lambda: (value.encode(),))
+
+    def attachment(self, level: Level, name: str, key: str) -> bytes | None:
+        """What is kept beside a resource under a name; None where there is nothing."""
+        try:
+            return self.get_bytes(f"/{level}/{_checked(name)}/attachments/{key}/data")
+        except MissingError:
+            return None
+
+    def attach(self, level: Level, name: str, key: str, data: bytes) -> None:
+        """Keep `data` beside a resource under a name; what was there is replaced.
+
+        The name stands in the configuration's UserContentType.
+        """
+        path = f"/{level}/{_checked(name)}/attachments/{key}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(data))}
+        self._send("PUT", path, headers=headers, body=lambda: (data,))
 
     def delete(self, level: Level, name: str) -> None:
         """Remove a resource and everything below it."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from dicom_services.data_folder import DataFolder, State
 from dicom_services.errors import ConfigError
 from dicom_services.modalities import Modality, active
+from dicom_services.orthanc import FINDINGS
 from dicom_services.settings import OrthancSettings, read_secret
 
 BINARY: Final = Path("/usr/sbin/Orthanc")
@@ -19,6 +20,7 @@ OPTIONAL_PLUGINS: Final = ("libOrthancGdcm.so",)
 ADMIN: Final = "admin"
 SERVICE: Final = "radloop"
 METADATA: Final = {"radloop": 4001}
+ATTACHMENTS: Final = {FINDINGS: 4002}
 
 
 def orthanc_config(
@@ -49,6 +51,7 @@ def orthanc_config(
         **_dicom(folder, state, settings, modalities),
         **_storage(),
         "UserMetadata": dict(METADATA),
+        "UserContentType": dict(ATTACHMENTS),
         "DicomWeb": {
             "Enable": True,
             "Root": "/dicom-web/",

@@ -26,6 +26,7 @@ from rq.timeouts import JobTimeoutException
 from ai_nodes import worker
 from ai_nodes.messages import FUNCTION, AllowedJob, SignedJSON
 from dicom_services import log
+from dicom_services.dicom.findings_bytes import unpack
 from dicom_services.errors import (
     AccessError,
     ConfigError,
@@ -142,7 +143,9 @@ class FakeOrthanc:
         self.stored: list[bytes] = []
         self.ledger: dict[str, str] = {}
         self.on_fetch: Callable[[], None] = lambda: None
+        self.attached: dict[tuple[str, str, str], bytes] = {}
         self.on_stow: Callable[[], None] = lambda: None
+        self.on_attach: Callable[[], None] = lambda: None
         self.on_report: Callable[[dict[str, Any]], None] = lambda _: None
         self.free_bytes = 1 << 40
 
@@ -172,6 +175,11 @@ class FakeOrthanc:
 
     def status(self) -> dict[str, Any]:
         return {"storage_free_bytes": self.free_bytes}
+
+    def attach(self, level: str, name: str, key: str, data: bytes) -> None:
+        self.on_attach()
+        self.attached[level, name, key] = data
+        self.events.append("attached")
 
     def post_json(self, path: str, body: object, *, again: bool = False) -> dict[str, str]:
         match = re.fullmatch(rf"/radloop/series/{SERIES_ID}/jobs/{JOB_ID}/([a-z]+)/(.+)", path)
@@ -243,12 +251,54 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
 def test_results_are_stored_before_done_is_reported(orthanc):
     worker.run_job(orthanc.message())
     assert orthanc.last == ("done", "")
-    assert orthanc.events[-4:] == ["storing", "stored", "done", "closed"]
+    assert orthanc.events[-5:] == ["storing", "stored", "attached", "done", "closed"]
     told = orthanc.reports[-1]
     stored = [pydicom.dcmread(pydicom.filebase.DicomBytesIO(file)) for file in orthanc.stored]
     assert [one["modality"] for one in told["results"]] == ["SEG", "SR", "KO"]
     assert [one["sop"] for one in told["results"]] == [str(one.SOPInstanceUID) for one in stored]
     assert {str(one.StudyInstanceUID) for one in stored} == {STUDY}
+
+
+def test_findings_are_kept_beside_the_report_under_its_own_id(orthanc):
+    worker.run_job(orthanc.message())
+    ((level, instance, key), data), *others = orthanc.attached.items()
+    assert (level, key, others) == ("instances", "radloop-findings", [])
+    report = pydicom.dcmread(pydicom.filebase.DicomBytesIO(orthanc.stored[1]))
+    uids = (report.PatientID, report.StudyInstanceUID, report.SeriesInstanceUID)
+    text = "|".join((*map(str, uids), str(report.SOPInstanceUID)))
+    assert instance.replace("-", "") == hashlib.sha1(text.encode()).hexdigest()
+    document = unpack(data)
+    assert document is not None
+    assert (document["state"], document["job"]) == ("done", JOB_ID)
+    assert document["results"][1]["sop_instance_uid"] == str(report.SOPInstanceUID)
+
+
+def test_a_refusal_keeps_its_reason_beside_its_report(orthanc):
+    worker.run_job(orthanc.message(settings={"region": "rule"}))
+    assert orthanc.last[0] == "refused"
+    ((_, data),) = orthanc.attached.items()
+    document = unpack(data)
+    assert document is not None
+    assert document["code"] == orthanc.last[1]
+
+
+def test_findings_that_cannot_be_kept_now_are_kept_by_the_next_try(orthanc):
+    orthanc.on_attach = raising(UnavailableError("orthanc_failed"))
+    with pytest.raises(UnavailableError):
+        worker.run_job(orthanc.message())
+    assert "done" not in {one["state"] for one in orthanc.reports}
+    orthanc.on_attach = lambda: None
+    worker.run_job(orthanc.message())
+    assert orthanc.last == ("done", "")
+    assert len(orthanc.attached) == 1
+
+
+@pytest.mark.parametrize("error", [MissingError("orthanc_missing"), InputError("orthanc_refused")])
+def test_an_archive_that_keeps_no_findings_still_gets_the_results(orthanc, written, error):
+    orthanc.on_attach = raising(error)
+    worker.run_job(orthanc.message())
+    assert orthanc.last == ("done", "")
+    assert "job.document_not_kept" in written()
 
 
 def test_job_done_again_stores_the_very_same_objects(orthanc):

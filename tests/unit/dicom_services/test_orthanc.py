@@ -195,3 +195,16 @@ def test_proxy_of_the_environment_sees_no_images(server, orthanc, monkeypatch):
     port = server.server_address[1]
     with Orthanc(f"http://127.0.0.1:{port}", "u", "p") as ours:
         assert ours.system() == {}
+
+
+def test_what_is_kept_beside_a_resource_comes_back_and_may_be_absent(server, orthanc):
+    orthanc.attach("instances", ID, "radloop-findings", b"\x1f\x8b")
+    server.body = b"\x1f\x8b"
+    assert orthanc.attachment("instances", ID, "radloop-findings") == b"\x1f\x8b"
+    assert [one[:2] for one in server.requests] == [
+        ("PUT", f"/instances/{ID}/attachments/radloop-findings"),
+        ("GET", f"/instances/{ID}/attachments/radloop-findings/data"),
+    ]
+    assert server.requests[0][3] == b"\x1f\x8b"
+    server.status = 404
+    assert orthanc.attachment("instances", ID, "radloop-findings") is None
