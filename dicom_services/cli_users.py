@@ -202,7 +202,7 @@ def logout(name: Name, data: DataOption = None) -> None:
 def _changed(data: Path | None, action: str, **facts: Fact) -> Iterator[Records]:
     """The records, with a row in the audit before the change and one of how it ended."""
     from dicom_services.errors import RadloopError
-    from dicom_services.store.accounts import checked_name
+    from dicom_services.store.users import checked_name
     from dicom_services.store.audit import COMMAND_LINE
 
     told = dict(facts) | {"user": checked_name(str(facts["user"]))}

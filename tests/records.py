@@ -1,4 +1,4 @@
-"""A database of records for tests: a clock that stands still, SQLite, and a PostgreSQL of its own."""
+"""A store of records for tests: a clock that stands still, SQLite, a PostgreSQL of its own."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from sqlalchemy import Engine
 from dicom_services.access.patients import PatientKeys
 from dicom_services.errors import ConfigError
 from dicom_services.settings import read_secret
-from dicom_services.store.accounts import Accounts, Limits
+from dicom_services.store.accounts import Accounts
 from dicom_services.store.audit import Audit
 from dicom_services.store.corrections import Corrections
 from dicom_services.store.database import migrate, open_database, utc_now
+from dicom_services.store.sessions import Limits
 from dicom_services.store.vault import Vault
 
 
