@@ -202,8 +202,8 @@ def logout(name: Name, data: DataOption = None) -> None:
 def _changed(data: Path | None, action: str, **facts: Fact) -> Iterator[Records]:
     """The records, with a row in the audit before the change and one of how it ended."""
     from dicom_services.errors import RadloopError
-    from dicom_services.store.users import checked_name
     from dicom_services.store.audit import COMMAND_LINE
+    from dicom_services.store.users import checked_name
 
     told = dict(facts) | {"user": checked_name(str(facts["user"]))}
     records = records_of(folder_of(data))
