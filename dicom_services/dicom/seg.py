@@ -70,9 +70,9 @@ def segmentation(
         content_date=provenance.started.date(),
         content_time=provenance.started.time(),
     )
-    _pad_with_zero(result)
-    _name_dimensions(result, provenance)
-    _name_segments_per_frame(result)
+    pad_with_zero(result)
+    name_dimensions(result, provenance.uid("seg-dimensions"))
+    name_segments_per_frame(result)
     return stamp(result, source, provenance, "segmentation")
 
 
@@ -116,7 +116,7 @@ def _label(pipeline: str) -> str:
     return plain[:16]
 
 
-def _pad_with_zero(result: Dataset) -> None:
+def pad_with_zero(result: Dataset) -> None:
     """End on a null byte where a byte fills up to an even length (PS3.5 8.1.1).
 
     highdicom takes the character "0", which has bits set.
@@ -126,15 +126,14 @@ def _pad_with_zero(result: Dataset) -> None:
         result.PixelData = result.PixelData[:-1] + b"\0"
 
 
-def _name_dimensions(result: Dataset, provenance: Provenance) -> None:
+def name_dimensions(result: Dataset, uid: str) -> None:
     """Put a derived UID where highdicom draws one."""
-    uid = provenance.uid("seg-dimensions")
     result.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
     for index in result.DimensionIndexSequence:
         index.DimensionOrganizationUID = uid
 
 
-def _name_segments_per_frame(result: Dataset) -> None:
+def name_segments_per_frame(result: Dataset) -> None:
     """Say of every frame which segment it is, also where there is only one.
 
     highdicom then says it once, in the shared groups; readers that look at the frames only,
