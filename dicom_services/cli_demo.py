@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from dicom_services.cli_options import PROBLEMS, DataOption, folder_of, settings_of_call
+from dicom_services.cli_options import (
+    PROBLEMS,
+    DataOption,
+    folder_of,
+    records_of,
+    settings_of_call,
+)
 
 if TYPE_CHECKING:
+    from dicom_services.data_folder import DataFolder
     from dicom_services.demo import Row
+    from dicom_services.errors import Fact
+
+DEMO_USER: Final = "demo"
 
 
 def phantom(
@@ -61,8 +71,6 @@ def demo(
         results = ", ".join(one.modalities) or "no objects"
         code = f" ({one.code})" if one.code else ""
         typer.echo(f"{one.state}{code}: {results} stored {one.seconds:.1f} s after the last image")
-        http = f"http://127.0.0.1:{told.state.http_port}"
-        typer.echo(f"look: {http}/app/explorer.html#study?uuid={one.study}")
     typer.echo()
     tables.show_table(("what", "where"), tables.address_rows(folder, told))
     typer.echo()
@@ -72,8 +80,33 @@ def demo(
         typer.echo(f"  export RADLOOP_CONFIG={overlay.resolve()}")
     typer.echo(f"  .venv/bin/radloop status; .venv/bin/radloop send FOLDER --aet {SENDER}")
     typer.echo("Research use only, not a medical device.")
+    _invite(folder, told.viewer, [one.uid for one in ended])
     if not ended or any(one.state == "failed" for one in ended):
         raise typer.Exit(PROBLEMS)
+
+
+def _invite(folder: DataFolder, viewer: str, studies: list[str]) -> None:
+    """Last of all, where to look, as somebody who may see every patient of this stack."""
+    from dicom_services.store.audit import COMMAND_LINE
+
+    records = records_of(folder)
+    try:
+        known = any(user.name == DEMO_USER for user in records.accounts.users())
+        facts: dict[str, Fact] = {"user": DEMO_USER}
+        if not known:
+            records.audit.write(None, "user.add", outcome="begun", facts=facts, actor=COMMAND_LINE)
+            records.accounts.add_user(
+                DEMO_USER, "radiologist", None, display_name="Demo Reader", all_patients=True
+            )
+        code = records.accounts.login_code(DEMO_USER)
+        records.audit.write(None, "user.code", facts=facts, actor=COMMAND_LINE)
+    finally:
+        records.close()
+    typer.echo()
+    for uid in studies or [""]:
+        typer.echo(f"look: {viewer}/viewer?StudyInstanceUIDs={uid}" if uid else f"look: {viewer}/")
+    typer.echo(f"log in once, within an hour: name {DEMO_USER}, one-time code {code}")
+    typer.echo(f"  another code: .venv/bin/radloop users code {DEMO_USER}")
 
 
 def _made(folder: Path) -> dict[str, Any]:

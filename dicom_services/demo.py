@@ -51,8 +51,8 @@ class Shown:
 
     Parameters
     ----------
-    study : str
-        Orthanc id.
+    uid : str
+        Study Instance UID.
     state, code : str
     seconds : float
         From the last image sent to the final state.
@@ -62,7 +62,7 @@ class Shown:
         Of the result objects.
     """
 
-    study: str
+    uid: str
     state: str
     code: str
     seconds: float
@@ -129,7 +129,7 @@ def _watch(orthanc: Orthanc, uid: str, last_image: float, say: Say, limit_s: flo
             say(f"{time.monotonic() - last_image:6.1f} s  {line}")
             told = line
         if view["state"] in _FINAL and not view["arriving"]:
-            return _shown(orthanc, found[0], view, time.monotonic() - last_image)
+            return _shown(orthanc, uid, view, time.monotonic() - last_image)
         time.sleep(0.05)
     raise UnavailableError("demo_timeout")
 
@@ -147,7 +147,7 @@ def _line(view: dict[str, Any]) -> str:
     return f"{state}: {running[0]}" if running else f"{state} {view['code']}".rstrip()
 
 
-def _shown(orthanc: Orthanc, study: str, view: dict[str, Any], seconds: float) -> Shown:
+def _shown(orthanc: Orthanc, uid: str, view: dict[str, Any], seconds: float) -> Shown:
     jobs = [
         job
         for series in view["series"]
@@ -160,7 +160,7 @@ def _shown(orthanc: Orthanc, study: str, view: dict[str, Any], seconds: float) -
             if result["modality"] == "SR":
                 rows += report_rows(_object(orthanc, result["series"]))
     return Shown(
-        study=study,
+        uid=uid,
         state=str(view["state"]),
         code=str(view["code"]),
         seconds=seconds,
