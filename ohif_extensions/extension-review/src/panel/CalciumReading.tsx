@@ -1,0 +1,290 @@
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore, type KeyboardEvent } from 'react';
+import { SET_ASIDE } from '../../../extension-compute/src/calcium/candidates';
+import type { DecidedLesion } from '../../../extension-compute/src/calcium/decisions';
+import type { Voxel } from '../../../extension-compute/src/calcium/grid';
+import type { Services } from '../../../shared/ohif';
+import type { Correction, Findings, Verdict, Vessel } from '../../../shared/types';
+import { newCorrection } from '../correction/build';
+import { faultOf } from '../correction/check';
+import { numbersOf } from '../reading/load';
+import { proposedNumbers } from '../reading/proposed';
+import { type Change, differs } from '../reading/state';
+import { imageIdsOf, instanceNumbers } from '../viewer/study';
+import { useOverlay } from '../viewer/useOverlay';
+import { showSlice } from '../viewer/viewport';
+import { AgreementNotice, InBetween, LoadNotice } from './Notices';
+import { History } from './History';
+import { LesionEditor } from './LesionEditor';
+import { LesionTable } from './LesionTable';
+import { readingOf } from './readings';
+import { correctionsOf, newestOf } from './remote';
+import { ScoreTable, type ScoreColumn } from './ScoreTable';
+import { ThresholdControl } from './ThresholdControl';
+import { UnsentList } from './UnsentList';
+import { useDesk, useSession } from './useDesk';
+import { useDisplaySet } from './useDisplaySet';
+import { useDraft } from './useDraft';
+import { type VerdictText, VerdictForm } from './VerdictForm';
+import { ViewControls } from './ViewControls';
+import { amount, refusalWords, scoreName, VESSEL_CHOICES } from './words';
+
+interface Props {
+  readonly services: Services;
+  readonly findings: Findings;
+  /** Corrections of the study; null while the server has not said. */
+  readonly said: readonly Correction[] | null;
+  readonly refresh: () => void;
+}
+
+const NO_TEXT: VerdictText = { reason: '', note: '' };
+
+/** One calcium result with the reader's changes, numbers of all sources, and the way to save them. */
+export function CalciumReading({ services, findings, said: known, refresh }: Props) {
+  const model = useMemo(() => readingOf(findings), [findings]);
+  const view = useSyncExternalStore(model.subscribe, model.view);
+  const { dispatch } = model;
+  const { phase, loaded, reading, scored, stale } = view;
+  const displaySet = useDisplaySet(services, findings.source_series);
+  const numbers = useMemo(() => (displaySet ? instanceNumbers(displaySet) : new Map<string, number>()), [displaySet]);
+  const corrections = useMemo(() => correctionsOf(known ?? [], findings.job), [known, findings.job]);
+  const { desk, view: outbox } = useDesk();
+  const user = useSession()?.user ?? null;
+  const [text, setText] = useState<VerdictText>(NO_TEXT);
+  const [selected, setSelected] = useState('');
+  const [opacity, setOpacity] = useState(0.5);
+  const [editing, setEditing] = useState(false);
+  const [said, setSaid] = useState('');
+  const [fault, setFault] = useState('');
+  const [inBetween, setInBetween] = useState<{ own: Correction; others: readonly string[] } | null>(null);
+  const root = useRef<HTMLDivElement>(null);
+
+  const imageIds = useMemo(() => (displaySet ? imageIdsOf(displaySet) : []), [displaySet]);
+  useEffect(() => {
+    if (phase === 'waiting' && imageIds.length) void model.start(imageIds);
+  }, [model, phase, imageIds]);
+
+  const restoring = useDraft({ model, view, desk, user, corrections: known ? corrections : null, text, setText });
+
+  useEffect(
+    () =>
+      desk?.onKept((letter, correction) => {
+        if (letter.study !== findings.study) return;
+        refresh();
+        if (correction.concurrent.length) setInBetween({ own: correction, others: correction.concurrent });
+      }),
+    [desk, findings.study, refresh],
+  );
+
+  const lesions = useMemo(() => scored?.lesions ?? [], [scored]);
+  const chosen = lesions.find((lesion) => lesion.id === selected) ?? null;
+  const mayCorrect = user?.role === 'radiologist';
+  const changed = reading !== null && differs(reading.now, reading.proposal);
+  const instanceNumber = useCallback(
+    (k: number) => numbers.get(loaded?.volume.grid.sopInstanceUids[k] ?? '') ?? null,
+    [numbers, loaded],
+  );
+  const reasons = useMemo(() => new Map(findings.lesion_totals.map((one) => [one.id, one.reason?.meaning ?? ''])), [findings]);
+  const reasonOf = useCallback((lesion: DecidedLesion) => reasons.get(lesion.id) ?? '', [reasons]);
+
+  const select = useCallback(
+    (lesion: DecidedLesion, jump = true) => {
+      setSelected(lesion.id);
+      const imageId = loaded?.volume.imageIds[lesion.peak.k];
+      if (jump && imageId && displaySet) void showSlice(services, displaySet.displaySetInstanceUID, imageId);
+    },
+    [loaded, displaySet, services],
+  );
+  const change = (lesion: DecidedLesion, what: Change, gesture?: string) =>
+    dispatch({ type: 'decide', lesion, change: what, ...(gesture ? { gesture } : {}) });
+  const include = (lesion: DecidedLesion, counted: boolean) => change(lesion, { counted });
+  const assign = (lesion: DecidedLesion, vessel: Vessel) => change(lesion, { vessel });
+
+  const clicked = async (voxel: Voxel, modified: boolean) => {
+    const lesion = model.lesionAt(voxel);
+    const edits = modified || editing;
+    if (lesion) {
+      select(lesion, false);
+      if (edits) change(lesion, { counted: !lesion.counted });
+      setSaid(edits ? `Lesion ${lesion.id} ${lesion.counted ? 'is out' : 'counts'}.` : `Lesion ${lesion.id}.`);
+      root.current?.querySelector<HTMLElement>(`tr[data-lesion="${CSS.escape(lesion.id)}"]`)?.focus({ preventScroll: false });
+      return;
+    }
+    const hu = model.valueAt(voxel);
+    if (!reading || !(hu >= reading.now.thresholdHu)) {
+      if (edits) setSaid(`${amount(hu, 0)} HU there: below the threshold.`);
+      return;
+    }
+    if (!edits) return setSaid(`${amount(hu, 0)} HU there, in no lesion. Shift-click adds it as yours.`);
+    const added = await model.addAt(voxel);
+    if ('refused' in added) return setSaid(refusalWords(added.refused));
+    setSelected(added.id);
+    setSaid(`Lesion ${added.id} is added: ${amount(hu, 0)} HU at this place.`);
+  };
+  useOverlay({
+    services,
+    displaySetUid: displaySet?.displaySetInstanceUID ?? '',
+    model,
+    view,
+    selected,
+    opacity,
+    onClick: (voxel, modified) => void clicked(voxel, modified),
+  });
+
+  const say = async (verdict: Verdict) => {
+    if (!desk || !user) return;
+    const read = model.read();
+    const body = newCorrection(findings, { ...text, verdict, base: newestOf(known ?? []) }, read, crypto.randomUUID(), new Date());
+    const wrong = faultOf(body);
+    if (wrong) return setFault(wordsOfFault(wrong.path, wrong.rule));
+    setFault('');
+    const headline = verdict === 'modify' && read ? `${amount(read.scores.agatston)} ${scoreName(read.edit.thresholdHu)}` : `${verdict}ed`;
+    await desk.outbox.add({ id: body.id, study: findings.study, body, madeAt: body.made_at, headline });
+    if (verdict === 'modify' && read) dispatch({ type: 'saved', edit: read.edit });
+    setText(NO_TEXT);
+    setSaid('Saved.');
+  };
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    const target = event.target as HTMLElement;
+    const typing = target.matches('textarea, select, input:not([type="checkbox"])');
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !target.matches('textarea, input[type="text"]')) {
+      dispatch({ type: event.shiftKey ? 'redo' : 'undo' });
+    } else if (typing || event.ctrlKey || event.metaKey || event.altKey || !chosen || !mayCorrect) {
+      return;
+    } else if (event.key === 'Delete' || event.key.toLowerCase() === 'x') {
+      include(chosen, !chosen.counted);
+    } else {
+      const choice = VESSEL_CHOICES.find(({ key }) => key === event.key);
+      if (!choice) return;
+      assign(chosen, choice.vessel);
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  };
+
+  const now = scored ? numbersOf(scored.scores) : null;
+  const columns = useColumns(findings, now, corrections, user?.id ?? '', changed);
+  const own = lesions.filter((lesion) => lesion.regionClass !== SET_ASIDE);
+  const aside = lesions.filter((lesion) => lesion.regionClass === SET_ASIDE);
+  const table = { selected, instanceNumber, mayChange: mayCorrect, reasonOf, select, include, assign };
+  const agrees = loaded === null || (loaded.differences.length === 0 && loaded.missing.length === 0);
+
+  return (
+    <div ref={root} className="rl-reading" onKeyDown={onKeyDown} data-cy="rl-reading" data-phase={phase} data-stale={stale}>
+      <LoadNotice view={view} found={displaySet !== null} again={() => void model.start(imageIds)} />
+      {agrees ? null : <AgreementNotice differences={loaded.differences} missing={loaded.missing} />}
+      <ScoreTable columns={columns} />
+      <p className="rl-hidden" aria-live="polite" role="status">
+        {now && !stale ? `${scoreName(now.thresholdHu)} ${amount(now.agatston)}` : ''}
+      </p>
+      {reading ? (
+        <>
+          <ThresholdControl
+            thresholdHu={reading.now.thresholdHu}
+            disabled={phase !== 'ready'}
+            onChange={(hu, gesture) => dispatch({ type: 'threshold', hu, gesture })}
+          />
+          <ViewControls
+            services={services}
+            displaySetUid={displaySet?.displaySetInstanceUID ?? ''}
+            opacity={opacity}
+            setOpacity={setOpacity}
+            editing={editing}
+            setEditing={mayCorrect ? setEditing : null}
+          />
+          <div className="rl-row rl-block" role="group" aria-label="Steps">
+            <button type="button" className="rl-button" data-cy="rl-undo" disabled={!reading.past.length} onClick={() => dispatch({ type: 'undo' })}>
+              Undo
+            </button>
+            <button type="button" className="rl-button" data-cy="rl-redo" disabled={!reading.future.length} onClick={() => dispatch({ type: 'redo' })}>
+              Redo
+            </button>
+            <button type="button" className="rl-button" data-cy="rl-back" disabled={!changed} onClick={() => dispatch({ type: 'back' })}>
+              Back to the AI’s proposal
+            </button>
+          </div>
+          <p className="rl-said" role="status" aria-live="polite" data-cy="rl-said">
+            {said}
+          </p>
+          <section className="rl-block" aria-label="Lesions">
+            <h3>
+              Lesions <small>{own.length}</small>
+            </h3>
+            {own.length ? <LesionTable caption="Lesions" lesions={own} {...table} /> : <p className="rl-muted">No lesion at this threshold.</p>}
+            {chosen ? (
+              <LesionEditor
+                lesion={chosen}
+                slice={instanceNumber(chosen.peak.k)}
+                mayChange={mayCorrect}
+                change={(what, gesture) => change(chosen, what, gesture)}
+              />
+            ) : null}
+            {aside.length ? (
+              <details data-cy="rl-aside">
+                <summary>
+                  {aside.length} set aside by the AI {aside.some((lesion) => lesion.counted) ? '(some taken in)' : '(not counted)'}
+                </summary>
+                <LesionTable caption="Lesions set aside" lesions={aside} {...table} />
+              </details>
+            ) : null}
+          </section>
+        </>
+      ) : null}
+      {mayCorrect || user === null ? (
+        <VerdictForm
+          text={text}
+          setText={setText}
+          changed={changed}
+          blocked={desk === null || restoring ? 'One moment …' : user === null ? 'Log in again to save.' : ''}
+          changesBlocked={stale ? 'The score is being computed …' : ''}
+          fault={fault}
+          say={(verdict) => void say(verdict)}
+        />
+      ) : (
+        <p className="rl-block rl-muted">Only radiologists save corrections; you can look at other thresholds.</p>
+      )}
+      <UnsentList
+        view={outbox}
+        send={() => void desk?.outbox.flush()}
+        retry={(id) => void desk?.outbox.retry(id)}
+        discard={(id) => void desk?.outbox.discard(id)}
+      />
+      {inBetween ? <InBetween own={inBetween.own} ids={inBetween.others} corrections={corrections} close={() => setInBetween(null)} /> : null}
+      <History corrections={corrections} reader={user?.id ?? ''} />
+      <footer className="rl-foot">
+        {findings.versions.model.name} {findings.versions.model.version}, pipeline {findings.pipeline} {findings.versions.pipeline}, radloop{' '}
+        {findings.versions.software}
+      </footer>
+    </div>
+  );
+}
+
+/** The reader at work, the AI, and the newest word of every reader. */
+function useColumns(
+  findings: Findings, now: ReturnType<typeof numbersOf> | null, corrections: readonly Correction[], reader: string, changed: boolean,
+): ScoreColumn[] {
+  return useMemo(() => {
+    const { name, version } = findings.versions.model;
+    const seen = new Set<string>();
+    const readers = corrections.flatMap((one): ScoreColumn[] => {
+      if (seen.has(one.author.id)) return [];
+      seen.add(one.author.id);
+      if (!one.scores) return [];
+      const own = one.author.id === reader;
+      const hook = own ? 'rl-score-saved' : 'rl-score-reader';
+      const title = own ? 'Saved by you' : `Reader: ${one.author.display_name}`;
+      return [{ key: one.id, title, detail: `correction ${one.seq}`, numbers: numbersOf(one.scores), hook }];
+    });
+    return [
+      { key: 'now', title: 'On screen', detail: changed ? 'with your changes' : 'as the AI proposes', numbers: now, hook: 'rl-score-total' },
+      { key: 'ai', title: 'AI', detail: `${name} ${version}`, numbers: proposedNumbers(findings), hook: 'rl-score-ai' },
+      ...readers,
+    ];
+  }, [findings, now, corrections, reader, changed]);
+}
+
+function wordsOfFault(path: string, rule: string): string {
+  const lesion = /^calcium\.lesions\.\d+\.(note|reason)$/.exec(path);
+  if (lesion) return `A lesion's ${lesion[1]} ${rule}.`;
+  return path === 'note' || path === 'reason' ? `The ${path} ${rule}.` : `This cannot be saved: ${path} ${rule}.`;
+}

@@ -1,0 +1,108 @@
+import { useEffect, useRef } from 'react';
+import { ADDED, REGION, SET_ASIDE } from '../../../extension-compute/src/calcium/candidates';
+import type { Voxel } from '../../../extension-compute/src/calcium/grid';
+import { createOverlay, type LesionLook, type Overlay } from '../../../extension-compute/src/overlay';
+import type { Services, Subscription } from '../../../shared/ohif';
+import type { ReadingModel, ReadingView } from '../reading/model';
+import { listenForClicks } from './clicks';
+import { ASIDE_COLOR, VESSEL_COLORS } from './colors';
+import { viewportsOf } from './viewport';
+
+interface Options {
+  readonly services: Services;
+  readonly displaySetUid: string;
+  readonly model: ReadingModel;
+  readonly view: ReadingView;
+  readonly selected: string;
+  /** 0 hides the mask. */
+  readonly opacity: number;
+  readonly onClick: (voxel: Voxel, modified: boolean) => void;
+}
+
+const PREVIEW: Readonly<Record<number, LesionLook>> = {
+  [REGION]: { counted: true, color: VESSEL_COLORS.unassigned },
+  [SET_ASIDE]: { counted: false, color: ASIDE_COLOR },
+  [ADDED]: { counted: true, color: VESSEL_COLORS.unassigned },
+};
+
+interface Attached {
+  readonly overlay: Overlay;
+  readonly deafen: () => void;
+}
+
+/** Draws the live mask on every viewport that shows the series, and hears clicks on them. */
+export function useOverlay({ services, displaySetUid, model, view, selected, opacity, onClick }: Options): void {
+  const attached = useRef(new Map<HTMLElement, Attached>());
+  const click = useRef(onClick);
+  useEffect(() => {
+    click.current = onClick;
+  });
+  const draw = useRef<() => void>(() => undefined);
+
+  useEffect(() => {
+    draw.current = () => {
+      const { result, scored } = view;
+      const looks = scored?.lesions.map(({ id, counted, vessel, regionClass }) => ({
+        counted,
+        color: !counted && regionClass === SET_ASIDE ? ASIDE_COLOR : VESSEL_COLORS[vessel],
+        selected: id === selected,
+      }));
+      const content = result && looks && opacity > 0 ? { runs: result.runs, looks, opacity, showExcluded: true } : null;
+      for (const { overlay } of attached.current.values()) overlay.update(content);
+    };
+    draw.current();
+  }, [view, selected, opacity]);
+
+  const { loaded } = view;
+  useEffect(() => {
+    if (!loaded) return undefined;
+    const { grid, imageIds } = loaded.volume;
+    const all = attached.current;
+    const attach = () => {
+      const shown = viewportsOf(services, displaySetUid);
+      for (const [element, { overlay, deafen }] of all) {
+        if (shown.some(({ viewport }) => viewport.element === element)) continue;
+        overlay.remove();
+        deafen();
+        all.delete(element);
+      }
+      for (const { viewport } of shown) {
+        if (all.has(viewport.element)) continue;
+        const overlay = createOverlay(viewport, grid, imageIds);
+        const deafen = listenForClicks(viewport.element, (point, modified) => {
+          const voxel = overlay.hitTest(point);
+          if (voxel) click.current(voxel, modified);
+        });
+        all.set(viewport.element, { overlay, deafen });
+      }
+      draw.current();
+    };
+    model.currentSlice = () => {
+      const section = [...all.values()][0]?.overlay.section();
+      return section?.axis === 0 ? section.index : null;
+    };
+    model.preview = (mask) => all.forEach(({ overlay }) => overlay.preview(mask, PREVIEW));
+    attach();
+    const subscriptions = changes(services, () => setTimeout(attach));
+    return () => {
+      subscriptions.forEach((subscription) => subscription.unsubscribe());
+      model.currentSlice = model.preview = null;
+      for (const { overlay, deafen } of all.values()) {
+        overlay.remove();
+        deafen();
+      }
+      all.clear();
+    };
+  }, [services, displaySetUid, model, loaded]);
+}
+
+/** Tells of every change of what viewports show. */
+function changes(services: Services, listener: () => void): Subscription[] {
+  const { viewportGridService: grid, cornerstoneViewportService: viewports } = services;
+  const events = [
+    [grid, grid.EVENTS['GRID_STATE_CHANGED']],
+    [grid, grid.EVENTS['VIEWPORTS_READY']],
+    [viewports, viewports.EVENTS['VIEWPORT_DATA_CHANGED']],
+  ] as const;
+  return events.flatMap(([service, event]) => (event ? [service.subscribe(event, listener)] : []));
+}
