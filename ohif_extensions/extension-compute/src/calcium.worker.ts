@@ -2,6 +2,7 @@
 import { CalciumCore } from './calcium/core';
 import { Superseded } from './calcium/islands';
 import type { FromWorker, ToWorker } from './protocol';
+import { problemOf } from './protocol';
 
 /** As much of a worker's own scope as is used here; the page's types are the ones in reach. */
 interface Scope {
@@ -19,7 +20,7 @@ scope.onmessage = ({ data }) => {
   } catch (error) {
     const id = 'id' in data ? data.id : 0;
     if (error instanceof Superseded) scope.postMessage({ kind: 'superseded', id });
-    else scope.postMessage({ kind: 'failed', id, code: error instanceof RangeError ? 'memory' : 'worker' });
+    else scope.postMessage({ kind: 'failed', id, code: problemOf(error) });
   }
 };
 

@@ -3,11 +3,12 @@ import workerUrl from './calcium.worker.ts?worker';
 import type { AddedLesion, CalciumRequest, CalciumResult, ClassedVolume, Rule, SliceMask } from './calcium/core';
 import { CalciumCore, STANDARD_RULE } from './calcium/core';
 import type { Voxel } from './calcium/grid';
-import type { FromWorker, ToWorker } from './protocol';
+import type { FromWorker, ProblemCode, ToWorker } from './protocol';
+import { problemOf } from './protocol';
 
 /** Why the engine cannot answer. */
 export class EngineProblem extends Error {
-  constructor(readonly code: 'memory' | 'worker' | 'closed') {
+  constructor(readonly code: ProblemCode) {
     super(code);
     this.name = 'EngineProblem';
   }
@@ -141,14 +142,14 @@ export class CalciumEngine {
 
   private hear(message: FromWorker): void {
     if (message.kind === 'failed' && message.id === 0) {
-      this.fail(new EngineProblem(message.code === 'memory' ? 'memory' : 'worker'));
+      this.fail(new EngineProblem(message.code));
       return;
     }
     const id = 'id' in message ? message.id : 0;
     const asked = this.asked.get(id);
     if (asked !== undefined) {
       this.asked.delete(id);
-      if (message.kind === 'failed') asked.reject(new EngineProblem(message.code === 'memory' ? 'memory' : 'worker'));
+      if (message.kind === 'failed') asked.reject(new EngineProblem(message.code));
       else asked.resolve(message);
       return;
     }
@@ -161,7 +162,7 @@ export class CalciumEngine {
     }
     this.running = null;
     if (message.kind === 'result') running.resolve(superseded ? null : message.result);
-    else if (message.kind === 'failed') running.reject(new EngineProblem(message.code === 'memory' ? 'memory' : 'worker'));
+    else if (message.kind === 'failed') running.reject(new EngineProblem(message.code));
     else running.resolve(null);
     this.next();
   }
@@ -239,7 +240,7 @@ function inPage(hear: (message: FromWorker) => void): Place {
     try {
       answer(message);
     } catch (error) {
-      hear({ kind: 'failed', id: 'id' in message ? message.id : 0, code: error instanceof RangeError ? 'memory' : 'worker' });
+      hear({ kind: 'failed', id: 'id' in message ? message.id : 0, code: problemOf(error) });
     }
   };
   return {

@@ -16,4 +16,13 @@ export type FromWorker =
   | { readonly kind: 'superseded'; readonly id: number }
   | { readonly kind: 'added'; readonly id: number; readonly lesion: AddedLesion }
   | { readonly kind: 'values'; readonly id: number; readonly values: readonly number[] }
-  | { readonly kind: 'failed'; readonly id: number; readonly code: string };
+  | { readonly kind: 'failed'; readonly id: number; readonly code: ProblemCode };
+
+/** Why the engine cannot answer. */
+export type ProblemCode = 'memory' | 'threshold' | 'worker' | 'closed';
+
+/** An error as a code; a RangeError that is none of ours is memory that could not be had. */
+export function problemOf(error: unknown): ProblemCode {
+  if (!(error instanceof RangeError)) return 'worker';
+  return error.message === 'threshold' ? 'threshold' : 'memory';
+}

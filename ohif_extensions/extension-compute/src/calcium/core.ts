@@ -1,6 +1,6 @@
 // The calcium of one volume at any threshold: the same code in the worker and, where there is none, in the page.
 import type { Candidates, RegionClass } from './candidates';
-import { ADDED, LOWEST_HU, REGION, SET_ASIDE, collect, listed } from './candidates';
+import { ADDED, HIGHEST_HU, LOWEST_HU, REGION, SET_ASIDE, collect, listed } from './candidates';
 import type { Refusal } from './added';
 import { partAround, union } from './added';
 import type { Grid, Values, Voxel } from './grid';
@@ -56,6 +56,11 @@ export interface CalciumResult {
 /** A lesion that a click would add: its highest voxel, or why there is none. */
 export type AddedLesion = { readonly peak: Voxel; readonly peakHu: number } | { readonly refused: Refusal };
 
+/** Below the lowest threshold no voxel is listed, so an answer there would be wrong. */
+function requireListed(thresholdHu: number): void {
+  if (!(thresholdHu >= LOWEST_HU && thresholdHu <= HIGHEST_HU)) throw new RangeError('threshold');
+}
+
 export class CalciumCore {
   private readonly region: Candidates;
   private readonly setAside: Candidates;
@@ -82,6 +87,7 @@ export class CalciumCore {
 
   /** What counts and what is set aside in one slice. */
   slice(k: number, thresholdHu: number): SliceMask {
+    requireListed(thresholdHu);
     const [, height, width] = this.volume.grid.shape;
     const parts = [this.region, this.setAside].map(all => {
       const own = { starts: all.starts.subarray(k, k + 2), at: all.at, values: all.values };
@@ -101,6 +107,7 @@ export class CalciumCore {
 
   /** All lesions; throws `Superseded` as soon as `stale` says so. */
   compute(request: CalciumRequest, stale: () => boolean = () => false): CalciumResult {
+    requireListed(request.thresholdHu);
     const started = performance.now();
     const { grid } = this.volume;
     const steps = stepsFor(request.thresholdHu, this.rule.stepsHu);
@@ -132,6 +139,7 @@ export class CalciumCore {
 
   /** What a click on a voxel would add. */
   add(voxel: Voxel, thresholdHu: number): AddedLesion {
+    requireListed(thresholdHu);
     const { candidates, refused } = this.addedAt([voxel], thresholdHu);
     if (candidates === null) return { refused: refused[0]!.why };
     const { grid } = this.volume;
