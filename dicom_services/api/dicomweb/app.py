@@ -21,6 +21,7 @@ from dicom_services.api.dicomweb.paths import Resource, resource_of
 from dicom_services.api.dicomweb.query import query_of
 from dicom_services.api.dicomweb.retrieve import retrieve
 from dicom_services.api.dicomweb.search import Search
+from dicom_services.api.dicomweb.store import Store
 from dicom_services.api.dicomweb.upstream import Upstream
 from dicom_services.api.problems import status_of
 from dicom_services.errors import RadloopError
@@ -72,15 +73,21 @@ class _DicomWeb:
             config.orthanc_url, config.orthanc_user, read_secret(config.orthanc_password)
         )
         self._search = Search(self._upstream, context.patient_keys)
+        self._store = Store(context, self._upstream)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         resource = resource_of(scope["path"])
         if resource is None:
             raise ProblemError(404, "path_unknown")
-        if scope["method"] != "GET":
+        is_store = resource.path == "/studies" or (
+            resource.form == "objects" and resource.level == "studies"
+        )
+        if scope["method"] == "POST" and is_store:
+            await self._store.store(resource, scope, receive, send)
+        elif scope["method"] != "GET":
             raise ProblemError(405, "method")
-        if resource.form == "search":
+        elif resource.form == "search":
             await self._answer_search(resource, scope, send)
         else:
             await retrieve(self._upstream, resource, scope, receive, send)

@@ -110,7 +110,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The whole head."""
-        assert self._parser is not None  # noqa: S101 - it is what calls
+        if self._parser is None:
+            return
         self._head = True
         self.status = self._parser.get_status_code()
         self._chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Level = Literal["studies", "series", "instances"]
-Form = Literal["search", "objects", "metadata", "rendered", "frames", "bulk", "store"]
+Form = Literal["search", "objects", "metadata", "rendered", "frames", "bulk"]
 
 PREFIX: Final = "/dicom-web"
 _UID: Final = r"[0-9][0-9.]{0,63}"

@@ -23,8 +23,7 @@ from dicom_services.api.dicomweb.upstream import Answer, Upstream
 from dicom_services.errors import UnavailableError
 
 _WATCHED_BYTES: Final = 4 << 20
-"""Larger answers are watched for clients that leave or stop to read."""
-_STALLED_S: Final = 60.0
+"""Larger answers are watched for clients that leave."""
 _TAIL_BYTES: Final = 256
 _BOUNDARY: Final = re.compile(r'boundary="?([A-Za-z0-9\'()+_,./:=?-]{1,200})"?')
 # What the plugin's rendering understands, PS3.18 table 8.3.5-1; names of its own it ignores.
@@ -100,8 +99,6 @@ async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: S
         while piece := await body.read():
             if closing:
                 tail = (tail + piece[-_TAIL_BYTES:])[-_TAIL_BYTES:]
-            if watch:
-                watch.moved = True
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if closing and not tail.rstrip(b"\r\n").endswith(closing):
             raise UnavailableError("orthanc_broken_answer")
@@ -115,25 +112,18 @@ async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: S
 
 
 class Watch:
-    """Ends an answer whose client has left, or has read nothing for a minute."""
+    """Breaks an answer off when its client leaves; the server itself ends those that only wait."""
 
     def __init__(self, body: Answer | SinglePart, receive: Receive) -> None:
-        self.moved = True
         self.gone = False
         self._body = body
         self._receive = receive
         self._task = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        while not self.gone:
-            try:
-                async with asyncio.timeout(_STALLED_S):
-                    message = await self._receive()
-                self.gone = message["type"] == "http.disconnect"
-            except TimeoutError:
-                if not self.moved:
-                    break
-                self.moved = False
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
         self._body.abort()
 
     async def end(self) -> None:

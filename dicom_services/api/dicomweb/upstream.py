@@ -26,6 +26,7 @@ _SILENCE_S: Final = 60.0
 _CONNECTIONS: Final = 32
 """Of the fifty threads of Orthanc's HTTP server: workers, plugin and searches need theirs."""
 _QUEUE_S: Final = 20.0
+_JSON_BYTES: Final = 256 << 20
 _LINE: Final = re.compile(r"[\x20-\x7e]*\Z")
 
 Body = Callable[[], AsyncIterator[bytes]]
@@ -179,16 +180,16 @@ class Upstream:
             await connection.write(piece)
 
     async def json(
-        self, method: str, target: str, value: object = None, *, most: int = 256 << 20
+        self, method: str, target: str, value: object = None, *, raw: bytes | None = None
     ) -> Any:
-        """Ask for JSON.
+        """Ask for JSON, by JSON or by a text that is none.
 
         Raises
         ------
         UnavailableError
             `orthanc_failed` when the answer is no success, and as `request`.
         """
-        text = None if value is None else json.dumps(value).encode()
+        text = raw if value is None else json.dumps(value).encode()
 
         async def pieces() -> AsyncIterator[bytes]:
             yield text or b""
@@ -197,7 +198,7 @@ class Upstream:
         headers = {"Accept": "application/json"}
         length = len(text or b"")
         async with await self.request(method, target, headers, body=body, length=length) as answer:
-            content = await answer.whole(most)
+            content = await answer.whole(_JSON_BYTES)
         if answer.status != 200:
             raise UnavailableError("orthanc_failed", status=answer.status)
         try:
