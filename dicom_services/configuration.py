@@ -144,7 +144,7 @@ def _front_config(
 
 def _gateway_config(folder: DataFolder, settings: Settings, state: State) -> dict[str, Any]:
     own = settings.gateway
-    _require_private(own)
+    require_private(own)
     return {
         "version": 1,
         "software_version": software_version(),
@@ -176,7 +176,7 @@ def _gateway_config(folder: DataFolder, settings: Settings, state: State) -> dic
     }
 
 
-def _require_private(own: GatewaySettings) -> None:
+def require_private(own: GatewaySettings) -> None:
     """What is listened to from elsewhere must be encrypted, by the gateway or in front of it."""
     try:
         alone = ipaddress.ip_address(own.host).is_loopback

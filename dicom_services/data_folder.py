@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_services.errors import AccessError, ConfigError, CorruptError, UnavailableError
 from dicom_services.settings import Settings, read_secret
+
+if TYPE_CHECKING:
+    from dicom_services.store.records import Places
 
 HOME_VARIABLE: Final = "RADLOOP_DATA"
 SECRETS: Final = (
@@ -144,6 +147,20 @@ class DataFolder:
             return beside
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"radloop-{os.getuid()}-{digest}" / "supervisor.sock"
+
+    def places(self, database: str = "") -> Places:
+        """Where the records are: in this folder, unless `database` names another one's URL."""
+        # Brings the database's packages with it, which few commands need.
+        from dicom_services.store.records import Places
+
+        return Places(
+            database=database or f"sqlite:///{self.database}",
+            audit_anchor=self.audit_anchor,
+            vault_key=self.secret("vault_key"),
+            audit_key=self.secret("audit_key"),
+            patient_key=self.secret("patient_key"),
+            token_key=self.secret("token_key"),
+        )
 
     def exists(self) -> bool:
         """Whether a stack was ever started here."""

@@ -15,6 +15,7 @@ from typing import Final
 from dicom_services.checks import Check, check
 from dicom_services.configuration import pipelines_of_machine
 from dicom_services.data_folder import SECRETS, DataFolder, State, first_state
+from dicom_services.doctor_gateway import gateway_checks
 from dicom_services.doctor_services import service_checks
 from dicom_services.errors import RadloopError
 from dicom_services.orthanc_config import BINARY, NEEDED_PLUGINS, OPTIONAL_PLUGINS, PLUGINS
@@ -50,6 +51,7 @@ def examine(folder: DataFolder) -> list[Check]:
         return [*found, Check("FAIL", "settings", str(error), remedy(error.code))]
     found += [check(True, "settings", "valid", ""), _rules(settings), _pipelines()]
     found += [*_folder(folder), _disk(folder, settings), *_quarantine(folder, settings)]
+    found += gateway_checks(folder, settings)
     if not folder.exists():
         found += _ports(first_state(settings))
         return [*found, Check("WARN", "stack", "never started here", "radloop up")]
@@ -280,6 +282,8 @@ def _quarantine(folder: DataFolder, settings: Settings) -> list[Check]:
 def _ports(state: State) -> list[Check]:
     """Of a stack that does not run: what `up` would find."""
     wanted = {"HTTP": state.http_port, "DICOM": state.dicom_port, "Redis": state.redis_port}
+    if state.gateway_port:
+        wanted["gateway"] = state.gateway_port
     advice = "up takes another; or: sudo systemctl disable --now orthanc redis-server"
     return [
         check(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dicom_services.checks import Check, check
 from dicom_services.data_folder import DataFolder, State
+from dicom_services.doctor_gateway import running_gateway_checks
 from dicom_services.errors import AccessError, RadloopError
 from dicom_services.modalities import active, read_modalities
 from dicom_services.orthanc import Orthanc
@@ -36,6 +37,7 @@ def service_checks(folder: DataFolder, settings: Settings, state: State) -> list
         *_orthanc(folder, state),
         *_redis(folder, settings, state),
         *_reach(folder, state),
+        *running_gateway_checks(folder, settings, state),
     ]
 
 

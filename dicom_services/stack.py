@@ -19,7 +19,7 @@ from dicom_services.modalities import Modality, active, read_modalities, write_m
 from dicom_services.orthanc import Orthanc
 from dicom_services.orthanc_config import BINARY, SERVICE
 from dicom_services.plugin_site import plugin_package, plugin_site
-from dicom_services.ports import choose_port
+from dicom_services.ports import choose_port, listeners
 from dicom_services.routes import check_rules
 from dicom_services.settings import Settings, read_secret
 from dicom_services.supervision import (
@@ -313,7 +313,10 @@ def _wait(
 
     def gateway() -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex((gateway_host(settings), state.gateway_port)) == 0
+            if probe.connect_ex((gateway_host(settings), state.gateway_port)):
+                return False
+        # Another program may have taken the port meanwhile.
+        return listeners(state.gateway_port) <= set(stack_processes(folder))
 
     services = (("redis", redis), ("orthanc", orthanc), ("front", front), ("gateway", gateway))
     for name, ready in services:

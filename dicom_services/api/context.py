@@ -20,10 +20,11 @@ from dicom_services.api.rules import UID
 from dicom_services.errors import AccessError, MissingError, UnavailableError
 from dicom_services.orthanc import Orthanc
 from dicom_services.settings import read_secret
-from dicom_services.store.accounts import Accounts, Limits
+from dicom_services.store.accounts import Accounts
 from dicom_services.store.audit import Audit
 from dicom_services.store.corrections import Corrections
 from dicom_services.store.records import open_records
+from dicom_services.store.sessions import Limits
 from dicom_services.store.vault import Vault
 
 _UID: Final = re.compile(rf"{UID}\Z")
@@ -148,6 +149,8 @@ class Context:
         The same for code that runs in a thread.
     stopping : asyncio.Event
         Set when the gateway is about to end: streams that last then end by themselves.
+    corrections_waiting : asyncio.Event
+        Set when there is a correction whose objects are not in the archive yet.
     """
 
     config: GatewayConfig
@@ -160,6 +163,7 @@ class Context:
     patient_keys: PatientKeys
     studies: StudyLookup
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    corrections_waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def version(self) -> str:

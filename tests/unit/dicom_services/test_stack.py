@@ -195,6 +195,7 @@ def test_ports_stay_until_the_preferred_ones_change(folder):
         dicom_port=choose_port(24_000),
         redis_port=choose_port(25_000),
         orthanc_dicom_port=choose_port(27_000),
+        gateway_port=choose_port(28_000),
         workers=3,
         dicom_listen=True,
     )
