@@ -44,7 +44,7 @@ export default ts.config(
     languageOptions: {
       globals: {
         console: 'readonly', process: 'readonly', Buffer: 'readonly', URL: 'readonly', window: 'readonly', document: 'readonly',
-        globalThis: 'readonly', performance: 'readonly', localStorage: 'readonly', location: 'readonly', setTimeout: 'readonly',
+        globalThis: 'readonly', performance: 'readonly', Event: 'readonly', HOST_MAP: 'readonly', location: 'readonly', setTimeout: 'readonly',
       },
     },
   },

@@ -8,6 +8,7 @@
     routerBasename: null,
     extensions: extensions.map(extension => window.radloopHost.extension(extension)),
     modes: [],
+    whiteLabeling: { createLogoComponentFn: (react, props) => window.radloopHost.logo(react, props) },
     showStudyList: true,
     maxNumberOfWebWorkers: 2,
     maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 25 },
@@ -48,13 +49,31 @@
         },
       },
     ],
-    customizationService: {
-      global: {
-        'ohif.tours': { $set: [] },
+    // Work in progress stays where it is: our own dialog asks for the password over the viewer.
+    httpErrorHandler: error => {
+      if (error?.status === 401) {
+        window.dispatchEvent(new Event('radloop-session-lost'));
+      }
+    },
+    customizationService: { global: { 'ohif.tours': { $set: [] } } },
+    modesConfiguration: {
+      '@ohif/mode-longitudinal': {
+        routes: {
+          0: {
+            layoutInstance: {
+              props: {
+                rightPanels: { $unshift: panels },
+                rightPanelClosed: { $set: panels.length === 0 || window.innerWidth < 700 },
+                leftPanelClosed: { $set: window.innerWidth < 1000 },
+                rightPanelInitialExpandedWidth: { $set: 360 },
+                rightPanelMinimumExpandedWidth: { $set: 320 },
+              },
+            },
+          },
+        },
       },
-      mode: {
-        viewer: panels.length > 0 ? { rightPanels: { $unshift: panels } } : {},
-      },
+      // Its viewer is not served.
+      '@ohif/mode-microscopy': { hide: true },
     },
   };
 })();

@@ -1,4 +1,5 @@
 // Makes the viewer's host out of the pinned OHIF: what is needed of it, minified, with our shim and configuration, and compressed beforehand.
+import { createHash } from 'node:crypto';
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -35,13 +36,15 @@ export async function buildHost(root, out) {
   const bundles = new Map([...site].filter(([name]) => /\.bundle\.[0-9a-f]+\.js$/.test(name)).map(([name, data]) => [name, data.toString('utf8')]));
   const exports = readExports(bundles);
 
+  const rename = await renamer(root, bundles);
   for (const [name, text] of patched(bundles)) {
-    site.set(name, text);
+    site.delete(name);
+    site.set(rename(name), rename(text));
   }
   const shim = await readFile(join(root, 'host', 'shim.js'), 'utf8');
-  site.set('host.js', shim.replace('HOST_MAP', () => JSON.stringify(exports)));
+  site.set('host.js', shim.replace('= HOST_MAP;', () => `= ${JSON.stringify(exports)};`));
   site.set('app-config.js', await readFile(join(root, 'host', 'app-config.js'), 'utf8'));
-  site.set('index.html', editIndex(site.get('index.html').toString('utf8')));
+  site.set('index.html', rename(editIndex(site.get('index.html').toString('utf8'))));
   site.set('host.json', `${JSON.stringify({ name: HOST.name, version: HOST.version, exports }, null, 1)}\n`);
 
   await emptied(out);
@@ -51,6 +54,18 @@ export async function buildHost(root, out) {
     raw: sizes.reduce((sum, one) => sum + one.raw, 0),
     gz: sizes.reduce((sum, one) => sum + one.gz, 0),
   };
+}
+
+/** Browsers keep a bundle for ever by the digest in its name: what is changed here gets another one. */
+async function renamer(root, bundles) {
+  const changes = await readFile(join(root, 'host', 'patches.mjs'));
+  const digests = new Map(
+    [...bundles.keys()].map(name => {
+      const [old] = /[0-9a-f]{16}(?=\.js$)/.exec(name);
+      return [old, createHash('sha256').update(old).update(changes).digest('hex').slice(0, 16)];
+    })
+  );
+  return text => text.replace(/\b[0-9a-f]{16}\b/g, found => digests.get(found) ?? found);
 }
 
 /** Takes everything out of the folder but our extensions. */

@@ -49,12 +49,21 @@
     return { jsx, jsxs: jsx, Fragment };
   }
 
+  function missingPanel(packageName, name) {
+    const text = `This part of the viewer did not load (${packageName}). Images can be read; reload the page to try again.`;
+    const component = () => window.react.createElement('p', { role: 'alert', style: { padding: 12, color: '#fff' } }, text);
+    return { name, iconName: 'tab-segmentation', iconLabel: name, label: `${name} (not loaded)`, component };
+  }
+
   const loaded = [];
   window.__ohif = { runtimeExtensions: loaded };
 
   /** An entry of `window.config.extensions`: everything but the id comes when OHIF registers it, after cornerstone is there. */
   window.radloopHost = {
-    extension({ packageName, importPath }) {
+    /** The place of OHIF's logo; an extension may put more there. */
+    logo: react => react.createElement('span', { className: 'rl-logo', style: { color: '#fff', fontWeight: 600, fontSize: 18 } }, 'radloop'),
+
+    extension({ packageName, importPath, rightPanels }) {
       const entry = { packageName, importPath, status: 'waiting' };
       loaded.push(entry);
       const early = document.createElement('link');
@@ -79,6 +88,8 @@
             entry.status = 'failed';
             entry.error = String(error);
             console.error(`radloop: ${packageName} did not load`, error);
+            // The layout names these panels; without them the viewer would not open at all.
+            this.getPanelModule = () => rightPanels.map(id => missingPanel(packageName, id.split('.').at(-1)));
           }
           entry.durationMs = Math.round(performance.now() - started);
         },

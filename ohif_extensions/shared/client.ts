@@ -62,6 +62,11 @@ export function sessionLost(): void {
   }
 }
 
+// OHIF's own requests meet the end of a session first; app-config.js passes the word on.
+if (typeof window !== 'undefined') {
+  window.addEventListener('radloop-session-lost', () => sessionLost());
+}
+
 /** Called with the answer to a login or to GET /api/session. */
 export function sessionFound(session: Session): void {
   csrf = session.csrf;
@@ -181,6 +186,51 @@ async function problemOf(answer: Response): Promise<Problem> {
   } catch {
     return plain;
   }
+}
+
+/**
+ * Listens for `results` events of a study and comes back after every interruption; the answer stops it.
+ * `onState` hears whether the line is up; a line that is down never means that nothing changed.
+ */
+export function listen(study: string, onEvent: () => void, onState: (live: boolean) => void): () => void {
+  let source: EventSource | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let waitS = 1;
+  let stopped = false;
+
+  const open = (): void => {
+    source = new EventSource(paths.events(study));
+    source.addEventListener('open', () => {
+      waitS = 1;
+      onState(true);
+      // What happened while the line was down was not heard.
+      onEvent();
+    });
+    source.addEventListener('results', onEvent);
+    source.addEventListener('error', () => {
+      onState(false);
+      if (source?.readyState !== EventSource.CLOSED || stopped) {
+        return;
+      }
+      // A refusal closes for good: ask why once, and try again later.
+      void api<Session>('GET', '/api/session').catch(() => undefined);
+      clearTimeout(timer);
+      timer = setTimeout(open, waitS * 1000);
+      waitS = Math.min(waitS * 2, 30);
+    });
+  };
+  const back = onSession('session-back', () => {
+    clearTimeout(timer);
+    source?.close();
+    open();
+  });
+  open();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+    back();
+    source?.close();
+  };
 }
 
 const segment = (text: string): string => encodeURIComponent(text);

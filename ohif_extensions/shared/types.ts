@@ -69,6 +69,8 @@ export interface FindingsMask {
   slices: number;
   slice_spacing_mm: number;
   affine: number[][];
+  /** Lesions that are in the mask but too many to be listed. */
+  unlisted_lesions?: number;
   tracking: string;
   tracking_uid: string;
 }
@@ -86,6 +88,7 @@ export interface LesionSlice {
   weight: number;
   score: number;
   vessel: Code;
+  counted?: boolean;
 }
 
 export interface LesionTotal {
@@ -113,6 +116,8 @@ export interface ResultObject {
 }
 
 export interface Scoring {
+  /** Where the AI looked: by rule, or by a model. */
+  region?: string;
   threshold_hu: number;
   min_area_mm2: number;
   mass_factor: number | null;

@@ -1,7 +1,25 @@
-// What this extension adds to the viewer.
+// What this extension adds to the viewer: the panel of AI results, the study list's column, the login over the viewer.
 import type { Extension } from '../../shared/ohif';
+import { addStyles } from '../../shared/theme';
+import { customizations } from './customizations';
 import { id } from './id';
+import { ResultsPanel } from './panel/ResultsPanel';
+import { keepSession } from './session/keeper';
+import { brand } from './session/logo';
+import { forgetOpenings } from './viewer/openings';
 
-const extension: Extension = { id };
+const extension: Extension = {
+  id,
+  preRegistration() {
+    addStyles();
+    brand();
+    keepSession();
+  },
+  getPanelModule: () => [
+    { name: 'results', iconName: 'tab-patient-info', iconLabel: 'AI results', label: 'AI results', component: ResultsPanel },
+  ],
+  getCustomizationModule: () => [{ name: 'global', value: customizations }],
+  onModeExit: forgetOpenings,
+};
 
 export default extension;

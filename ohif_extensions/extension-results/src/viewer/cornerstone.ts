@@ -1,0 +1,11 @@
+// The host's cornerstone, as far as these panels go.
+import * as core from '@cornerstonejs/core';
+
+export interface Core {
+  metaData: { get(type: string, imageId: string): unknown };
+  EVENTS: { CAMERA_MODIFIED: string; STACK_NEW_IMAGE: string };
+}
+
+export function cornerstoneCore(): Core {
+  return { metaData: core.metaData, EVENTS: core.Enums.Events };
+}

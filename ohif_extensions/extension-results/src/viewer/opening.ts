@@ -1,0 +1,75 @@
+// What a reader sees first: the analysed series, the AI's overlay on it, the slice with most calcium, a window that shows calcium.
+import { displaySetOf } from '../../../extension-review/src/viewer/study';
+import { setWindow, viewportsOf } from '../../../extension-review/src/viewer/viewport';
+import type { CommandsManager, Services } from '../../../shared/ohif';
+import type { Job } from '../../../shared/types';
+import { objectOf, openingSlice } from '../select';
+import { jump } from './jump';
+import { hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from './overlay';
+
+/** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
+const WINDOW = { center: 200, width: 700 };
+const WAIT_MS = 250;
+const WAITS = 120;
+
+const wait = (): Promise<void> => new Promise(resolve => setTimeout(resolve, WAIT_MS));
+
+/** Opens the images of a result; stops when `over` says that the reader has gone elsewhere. */
+export async function openResult(services: Services, commands: CommandsManager, job: Job, over: () => boolean): Promise<void> {
+  const { findings } = job;
+  if (findings === null || findings.state !== 'done') {
+    return;
+  }
+  if (!(await until(() => displaySetOf(services, findings.source_series) !== undefined, over))) {
+    return;
+  }
+  const images = displaySetOf(services, findings.source_series);
+  if (!images) {
+    return;
+  }
+  const place = openingSlice(findings);
+  const ready = (): boolean => viewportsOf(services, images.displaySetInstanceUID).length > 0;
+  if (!ready() && place === null) {
+    services.viewportGridService.setDisplaySetsForViewport({
+      viewportId: services.viewportGridService.getActiveViewportId(),
+      displaySetInstanceUIDs: [images.displaySetInstanceUID],
+    });
+  }
+  const segmentation = objectOf(findings, 'SEG');
+  if (segmentation && (await until(ready, over, 8))) {
+    await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
+  }
+  if (over()) {
+    return;
+  }
+  if (place !== null) {
+    await jump(services, findings.source_series, place);
+  }
+  if (images.Modality === 'CT') {
+    setWindow(services, images.displaySetInstanceUID, WINDOW.center, WINDOW.width);
+  }
+}
+
+async function layOver(services: Services, commands: CommandsManager, series: string, sop: string, over: () => boolean): Promise<void> {
+  if (!(await until(() => segmentationDisplaySet(services, sop) !== undefined, over, 40))) {
+    return;
+  }
+  const overlay = segmentationDisplaySet(services, sop);
+  if (!overlay || !(await showOverlay(services, commands, series, sop))) {
+    return;
+  }
+  if (await until(() => isShown(services, overlay.displaySetInstanceUID), over)) {
+    hideBackground(services, overlay.displaySetInstanceUID);
+    setOpacity(services, overlay.displaySetInstanceUID, 0.5);
+  }
+}
+
+async function until(condition: () => boolean, over: () => boolean, waits = WAITS): Promise<boolean> {
+  for (let tries = 0; tries < waits && !over(); tries++) {
+    if (condition()) {
+      return true;
+    }
+    await wait();
+  }
+  return condition() && !over();
+}

@@ -1,0 +1,90 @@
+// The AI's segmentation over the images: loaded without a click, each segment shown or hidden, one opacity for all.
+import type { CommandsManager, DisplaySet, Services } from '../../../shared/ohif';
+import { displaySetOf } from '../../../extension-review/src/viewer/study';
+import { viewportsOf } from '../../../extension-review/src/viewer/viewport';
+
+/** Where the AI looked is an area as large as the heart: it is there to be switched on, not in the way. */
+const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region']);
+
+export interface SegmentRow {
+  index: number;
+  label: string;
+  visible: boolean;
+  color: readonly number[];
+}
+
+export function segmentationDisplaySet(services: Services, sop: string): DisplaySet | undefined {
+  return services.displaySetService.getDisplaySetsBy(one => one.Modality === 'SEG' && one.SOPInstanceUID === sop)[0];
+}
+
+/** Lays a SEG over the viewports of its series; true once it is there. */
+export async function showOverlay(services: Services, commands: CommandsManager, series: string, sop: string): Promise<boolean> {
+  const overlay = segmentationDisplaySet(services, sop);
+  const images = displaySetOf(services, series);
+  if (!overlay || !images) {
+    return false;
+  }
+  const shown = viewportsOf(services, images.displaySetInstanceUID)[0];
+  if (!shown) {
+    return false;
+  }
+  if (isShown(services, overlay.displaySetInstanceUID)) {
+    return true;
+  }
+  if (!overlay.isLoaded && overlay.load) {
+    await overlay.load({ headers: {} });
+  }
+  await commands.runCommand('hydrateSecondaryDisplaySet', { displaySet: overlay, viewportId: shown.viewportId });
+  return true;
+}
+
+export function isShown(services: Services, segmentationId: string): boolean {
+  return services.segmentationService.getViewportIdsWithSegmentation(segmentationId).length > 0;
+}
+
+/** The segments of a SEG as they are shown in its first viewport; none while it is not laid over anything. */
+export function segmentsOf(services: Services, segmentationId: string): SegmentRow[] {
+  const { segmentationService } = services;
+  const viewportId = segmentationService.getViewportIdsWithSegmentation(segmentationId)[0];
+  const segmentation = segmentationService.getSegmentation(segmentationId);
+  if (viewportId === undefined || !segmentation) {
+    return [];
+  }
+  const [shown] = segmentationService.getSegmentationRepresentations(viewportId, { segmentationId });
+  return Object.values(segmentation.segments)
+    .filter(segment => segment !== null && segment !== undefined)
+    .map(segment => {
+      const state = shown?.segments?.[segment.segmentIndex];
+      return {
+        index: segment.segmentIndex,
+        label: segment.label,
+        visible: state?.visibility?.visible ?? state?.visible ?? true,
+        color: state?.color ?? [255, 255, 255],
+      };
+    });
+}
+
+/** Shows or hides a segment in all viewports. */
+export function setVisible(services: Services, segmentationId: string, segment: number, visible: boolean): void {
+  const { segmentationService } = services;
+  for (const viewportId of segmentationService.getViewportIdsWithSegmentation(segmentationId)) {
+    segmentationService.setSegmentVisibility(viewportId, segmentationId, segment, visible);
+  }
+}
+
+/** How opaque the filling is, 0 to 1; outlines stay. */
+export function setOpacity(services: Services, segmentationId: string, opacity: number): void {
+  services.segmentationService.setStyle(
+    { segmentationId, type: 'Labelmap' },
+    { fillAlpha: opacity, renderFill: opacity > 0, renderOutline: true, outlineWidth: 2 }
+  );
+}
+
+/** Hides at first what would only be in the way. */
+export function hideBackground(services: Services, segmentationId: string): void {
+  for (const segment of segmentsOf(services, segmentationId)) {
+    if (HIDDEN_AT_FIRST.has(segment.label.toLowerCase())) {
+      setVisible(services, segmentationId, segment.index, false);
+    }
+  }
+}
