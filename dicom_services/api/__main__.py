@@ -19,6 +19,7 @@ from dicom_services import log
 from dicom_services.api.app import build_app
 from dicom_services.api.config import GatewayConfig, read_config
 from dicom_services.api.context import Context, close_context, open_context
+from dicom_services.api.delivery import delivering
 from dicom_services.api.protocol import PatientProtocol
 from dicom_services.errors import RadloopError
 
@@ -46,7 +47,8 @@ async def serve(config: GatewayConfig) -> None:
     """Serve until the supervisor ends the process."""
     context = await open_context(config)
     try:
-        await _Server(_uvicorn(config, context), context).serve()
+        async with delivering(context):
+            await _Server(_uvicorn(config, context), context).serve()
     finally:
         await close_context(context)
 

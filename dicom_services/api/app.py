@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dicom_services.api import login, problems
+from dicom_services.api import corrections, login, problems
 from dicom_services.api.context import Context
 from dicom_services.api.dicomweb.app import dicomweb_app
 from dicom_services.api.explorer import Explorer
@@ -67,6 +67,7 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
     # Event streams and what is compressed already pass through it as they are.
     api.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_FROM, compresslevel=5)
     api.include_router(login.router)
+    api.include_router(corrections.router)
     for name in ("results", "reports", "events", "corrections", "documents"):
         if importlib.util.find_spec(f"dicom_services.api.{name}"):
             api.include_router(importlib.import_module(f"dicom_services.api.{name}").router)

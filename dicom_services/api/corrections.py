@@ -1,0 +1,115 @@
+"""Routes of corrections: what readers said of results, kept for good."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Response
+
+from dicom_services.access.principal import Principal
+from dicom_services.api.assessing import assess
+from dicom_services.api.context import Context, ContextDep, PrincipalDep, StudyAccess, StudyDep
+from dicom_services.api.correction_body import CorrectionBody, assessment_of, moment
+from dicom_services.errors import MissingError
+from dicom_services.store.correction import NewCorrection, Stored
+
+
+def study_uid(study: Annotated[str, Path(pattern=r"^[0-9][0-9.]{0,63}$")]) -> str:
+    """Study Instance UID in the path, for the API's document; the guard has judged it."""
+    return study
+
+
+router = APIRouter(
+    prefix="/api/studies/{study}", tags=["corrections"], dependencies=[Depends(study_uid)]
+)
+
+
+@router.get("/corrections")
+async def listed(context: ContextDep, study: StudyDep) -> dict[str, Any]:
+    """All corrections of a study, oldest first."""
+    stored = await asyncio.to_thread(context.corrections.of_study, study.study_key)
+    return {"corrections": [correction(one) for one in stored]}
+
+
+@router.post("/corrections", status_code=201, responses={200: {"description": "Sent before."}})
+async def add(
+    body: CorrectionBody,
+    response: Response,
+    context: ContextDep,
+    principal: PrincipalDep,
+    study: StudyDep,
+) -> dict[str, Any]:
+    """Keep a reader's verdict on a result; the answer comes once it is on the disk."""
+    stored = await asyncio.to_thread(_keep, context, principal, study, body)
+    context.corrections_waiting.set()
+    response.status_code = 201 if stored.new else 200
+    return correction(stored)
+
+
+def _keep(
+    context: Context, principal: Principal, study: StudyAccess, body: CorrectionBody
+) -> Stored:
+    said = assessment_of(body)
+    known = _known(context, UUID(said.id))
+    outcome = known.outcome if known else assess(context.orthanc, study, said)
+    stored = context.corrections.add(
+        NewCorrection(
+            id=UUID(said.id),
+            study_key=study.study_key,
+            author=principal.user,
+            made_at=moment(said.made_at),
+            verdict=said.verdict,
+            body=body.model_dump(by_alias=True),
+            reason=said.reason,
+            note=said.note,
+            base=UUID(said.base) if said.base else None,
+            outcome=outcome,
+        )
+    )
+    context.audit.write(
+        principal,
+        "correct",
+        study_key=study.study_key,
+        facts={"verdict": said.verdict, "seq": stored.seq, "new": stored.new},
+    )
+    return stored
+
+
+def _known(context: Context, id: UUID) -> Stored | None:
+    try:
+        return context.corrections.get(id)
+    except MissingError:
+        return None
+
+
+def correction(stored: Stored) -> dict[str, Any]:
+    """A correction as the API gives it."""
+    body, outcome = stored.body, stored.outcome
+    return {
+        "id": str(stored.id),
+        "seq": stored.seq,
+        "author": {"id": str(stored.author), "display_name": stored.author_name},
+        "made_at": body["made_at"],
+        "received_at": stored.received_at.isoformat(),
+        "verdict": stored.verdict,
+        "reason": stored.reason,
+        "note": stored.note,
+        "result": body["result"],
+        "source_series": body["source_series"],
+        "base": body["base"],
+        "calcium": body["calcium"],
+        "scores": outcome["scores"],
+        "score_check": outcome["score_check"],
+        "concurrent": [str(each) for each in stored.concurrent],
+        "objects": [
+            {
+                "modality": each.modality,
+                "sop_instance_uid": each.sop_instance_uid,
+                "series_instance_uid": each.series_instance_uid,
+            }
+            for each in stored.objects
+        ],
+        "delivery": "stored" if stored.delivered else "waiting",
+    }
