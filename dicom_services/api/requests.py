@@ -149,5 +149,14 @@ def require_same_origin(asked: Asked, origins: Origins, *, unsafe: bool, cookie:
         raise AccessError("csrf")
 
 
+def takes_encoding(accepted: str, encoding: str) -> bool:
+    """Whether an Accept-Encoding names it, and not with a weight of zero."""
+    for one in accepted.split(","):
+        name, _, weight = one.partition(";")
+        if name.strip().lower() == encoding:
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
 def _literal(address: str) -> str:
     return f"[{address.lower()}]" if ":" in address else address

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from dicom_services.api import problems
 from dicom_services.api.headers import inline_scripts, viewer_policy
+from dicom_services.api.requests import takes_encoding
 
 _PIECE: Final = 256 << 10
 _TYPES: Final = {
@@ -81,7 +82,7 @@ class Site:
         body = file
         for encoding, suffix in _ENCODINGS:
             beside = file.with_name(file.name + suffix)
-            if _takes(accepted, encoding) and beside.is_file():
+            if takes_encoding(accepted, encoding) and beside.is_file():
                 body = beside
                 headers["Content-Encoding"] = encoding
                 break
@@ -145,15 +146,6 @@ def _type_of(file: Path) -> str:
     return (
         _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     )
-
-
-def _takes(accepted: str, encoding: str) -> bool:
-    """Whether an Accept-Encoding names it, and not with a weight of zero."""
-    for one in accepted.split(","):
-        name, _, weight = one.partition(";")
-        if name.strip().lower() == encoding:
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 async def _pieces(file: Path, size: int) -> AsyncIterator[bytes]:
