@@ -7,10 +7,10 @@ import importlib.util
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicom_services.api import corrections, login, problems
+from dicom_services.api.compression import Compression
 from dicom_services.api.context import Context
 from dicom_services.api.dicomweb.app import dicomweb_app
 from dicom_services.api.explorer import Explorer
@@ -19,8 +19,6 @@ from dicom_services.api.rules import room_of
 from dicom_services.api.sessions import Sessions
 from dicom_services.api.static import LoginPage, Site
 from dicom_services.errors import RadloopError
-
-_COMPRESS_FROM = 1000
 
 
 class Rooms:
@@ -40,8 +38,8 @@ def build_app(context: Context) -> Guard:
     rooms: dict[str, ASGIApp] = {
         "": Site(context.config.viewer),
         "/login": LoginPage(),
-        "/api": build_api(context, sessions),
-        "/dicom-web": dicomweb_app(context),
+        "/api": Compression(build_api(context, sessions)),
+        "/dicom-web": Compression(dicomweb_app(context)),
         "/explorer": Explorer(context),
     }
     return Guard(Rooms(rooms), context, sessions)
@@ -64,11 +62,9 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
     api.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     api.add_exception_handler(HTTPException, problems.on_http_error)
     api.add_exception_handler(Exception, problems.on_error)
-    # Event streams and what is compressed already pass through it as they are.
-    api.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_FROM, compresslevel=5)
     api.include_router(login.router)
     api.include_router(corrections.router)
-    for name in ("results", "reports", "events", "corrections", "documents"):
+    for name in ("results", "reports", "events", "documents"):
         if importlib.util.find_spec(f"dicom_services.api.{name}"):
             api.include_router(importlib.import_module(f"dicom_services.api.{name}").router)
     return api
