@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import resource
 import socket
 import threading
@@ -21,6 +22,7 @@ from orthanc_plugins.router import Router
 
 JOB = "[0-9a-f]{40}"
 SERIES = "[0-9a-f]{8}(?:-[0-9a-f]{8}){4}"
+MOST_STUDIES = 200
 
 
 def _log(text: str) -> None:
@@ -95,6 +97,11 @@ def _register(router: Router) -> None:
             get.get("state", ""), min(int(limit) if limit.isdigit() else 200, 5_000)
         )
 
+    def states(_groups: Any, get: dict[str, Any]) -> tuple[int, Any]:
+        asked = re.findall(SERIES, get.get("studies", ""))
+        return 200, router.states_view(dict.fromkeys(asked[:MOST_STUDIES]))
+
+    _route("/radloop/states", "GET", states)
     _route("/radloop/status", "GET", lambda _groups, _get: (200, router.status_view()))
     _route("/radloop/jobs", "GET", jobs)
     _route("/radloop/reconcile", "POST", lambda *_: (200, {"repaired": router.reconcile()}))

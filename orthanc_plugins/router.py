@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -512,6 +512,19 @@ class Router:
             quarantined = sum(len(names) for names in archive.quarantined(study).values())
             arriving = study in self._arriving.studies
             return views.study_view(study, series, arriving=arriving, quarantined=quarantined)
+
+    def states_view(self, studies: Iterable[str]) -> dict[str, dict[str, str]]:
+        """States of several studies in one answer; what does not exist is left out."""
+        found = {}
+        for study in studies:
+            # One at a time: a long list must not hold up the watcher.
+            with self._lock:
+                records = [self._record(series) for series in archive.study_series(study)]
+                arriving = study in self._arriving.studies
+                behind = None in records and self._arrivals.is_behind()
+            if records:
+                found[study] = views.state_view(records, arriving=arriving, behind=behind)
+        return found
 
     def jobs_view(self, state: str, limit: int) -> list[dict[str, Any]]:
         """The newest jobs, of one state if it is named."""

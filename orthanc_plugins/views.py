@@ -50,6 +50,29 @@ def study_view(
     }
 
 
+def state_view(
+    records: list[ledger.Record | None], *, arriving: bool, behind: bool
+) -> dict[str, str]:
+    """State of a study in a list: with its code, and what its newest standing job says."""
+    states = [
+        ledger.series_state(record)
+        if record is not None or arriving or behind
+        else ("done", "before_radloop")
+        for record in records
+    ]
+    state, code = ledger.study_state(states)
+    jobs = [
+        job
+        for record in records
+        if record is not None
+        for job in record["jobs"].values()
+        if job["current"] and job["state"] == state
+    ]
+    newest = max(jobs, key=lambda job: str(job["created"]), default=None)
+    summary = str(newest.get("summary", "")) if newest is not None else ""
+    return {"state": state, "code": code, "summary": summary}
+
+
 _NOT_SHOWN: Final = frozenset({"settings", "instances", "lost", "announced"})
 
 
