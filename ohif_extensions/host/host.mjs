@@ -10,7 +10,7 @@ import { transform } from 'esbuild';
 
 import { readExports } from './exports.mjs';
 import { editIndex } from './index.mjs';
-import { patched } from './patches.mjs';
+import { PATCHES_TEXT, patched } from './patches.mjs';
 import { HOST } from './pin.mjs';
 import { files, packed } from './tarball.mjs';
 
@@ -36,7 +36,7 @@ export async function buildHost(root, out) {
   const bundles = new Map([...site].filter(([name]) => /\.bundle\.[0-9a-f]+\.js$/.test(name)).map(([name, data]) => [name, data.toString('utf8')]));
   const exports = readExports(bundles);
 
-  const rename = await renamer(root, bundles);
+  const rename = renamer(bundles);
   for (const [name, text] of patched(bundles)) {
     site.delete(name);
     site.set(rename(name), rename(text));
@@ -57,12 +57,11 @@ export async function buildHost(root, out) {
 }
 
 /** Browsers keep a bundle for ever by the digest in its name: what is changed here gets another one. */
-async function renamer(root, bundles) {
-  const changes = await readFile(join(root, 'host', 'patches.mjs'));
+function renamer(bundles) {
   const digests = new Map(
     [...bundles.keys()].map(name => {
       const [old] = /[0-9a-f]{16}(?=\.js$)/.exec(name);
-      return [old, createHash('sha256').update(old).update(changes).digest('hex').slice(0, 16)];
+      return [old, createHash('sha256').update(old).update(PATCHES_TEXT).digest('hex').slice(0, 16)];
     })
   );
   return text => text.replace(/\b[0-9a-f]{16}\b/g, found => digests.get(found) ?? found);

@@ -1,15 +1,41 @@
 // Changes to the host's own code: each names what it must find exactly so often, and the build stops when it does not.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
+const code = name => readFileSync(join(import.meta.dirname, 'replacements', name), 'utf8').replace(/^\/\/.*\n/, '');
+
+// Functions of ours are put before those of the same names, which stay behind under names that nobody calls.
 const PATCHES = [
   {
     why: 'models that OHIF would fetch from another origin',
     find: /https:\/\/huggingface\.co\/[^'"`]*/g,
-    put: '/absent',
+    put: () => '/absent',
     times: 6,
+  },
+  {
+    why: "decoders that build functions from text, which script-src 'self' refuses",
+    find: /function createNamedFunction\(name, ?body\)/g,
+    put: () => `${code('embind_names.js')}function unusedCreateNamedFunction(name,body)`,
+    times: 7,
+  },
+  {
+    why: 'callers of the decoders that are built from text',
+    find: /function craftInvokerFunction\((?=humanName, ?argTypes, ?classType, ?cppInvokerFunc, ?cppTargetFunc)/g,
+    put: () => `${code('embind_calls.js')}function unusedCraftInvokerFunction(`,
+    times: 9,
+  },
+  {
+    why: 'array views that are built from text',
+    find: /function compileConstructor\(dtype, dimension\)/g,
+    put: () => `${code('ndarray.js')}function unusedCompileConstructor(dtype, dimension)`,
+    times: 3,
   },
 ];
 
-/** The bundles that change, as name -> text. */
+/** The patches as text: another text means other bundles. */
+export const PATCHES_TEXT = JSON.stringify(PATCHES.map(({ find, put }) => [String(find), put()]));
+
+/** The bundles with all patches, as name -> text. */
 export function patched(bundles) {
   const changed = new Map(bundles);
   for (const { why, find, put, times } of PATCHES) {
