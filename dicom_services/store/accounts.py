@@ -137,7 +137,7 @@ class Accounts:
         hashed = hash_password(password)
         self._end_everything(plain, password=hashed)
         with translated():
-            forget_tries(self._engine, "password", plain)
+            forget_tries(self._engine, "password", plain, self._clock())
 
     def disable(self, name: str) -> None:
         """Close the account; its sessions, tokens and codes end at once."""
@@ -219,14 +219,21 @@ class Accounts:
                 if row is None or row.disabled or not good:
                     raise AccessError("login_refused")
                 user = detached(row)
-            forget_tries(self._engine, "code", plain)
+            forget_tries(self._engine, "code", plain, now)
         return self._begin_session(user)
 
-    def session(self, cookie: str) -> Principal | None:
-        """Whose session it is, which lives on by this; None where it ended or never was."""
+    def session(self, cookie: str, *, in_use: bool = True) -> Principal | None:
+        """Whose session it is; None where it ended or never was.
+
+        It lives on by this, unless somebody only looks whether it still stands.
+        """
         with translated():
             return sessions.resume_session(
-                self._reading, self._engine, cookie, self._clock(), self._limits
+                self._reading,
+                self._engine if in_use else None,
+                cookie,
+                self._clock(),
+                self._limits,
             )
 
     def logout(self, cookie: str) -> None:
@@ -275,7 +282,7 @@ class Accounts:
             good = verify_password(user.password if user else None, password)
             if user is None or not good or user.disabled:
                 raise AccessError("login_refused")
-            forget_tries(self._engine, "password", plain)
+            forget_tries(self._engine, "password", plain, self._clock())
             if needs_rehash(user.password or ""):
                 self._rehash(user, password)
         return user

@@ -54,9 +54,12 @@ def begin_session(database: Session, user: UserRow, now: datetime, limits: Limit
 
 
 def resume_session(
-    reading: Engine, writing: Engine, cookie: str, now: datetime, limits: Limits
+    reading: Engine, writing: Engine | None, cookie: str, now: datetime, limits: Limits
 ) -> Principal | None:
-    """Whose session it is, which lives on by this; None where it ended or never was."""
+    """Whose session it is; None where it ended or never was.
+
+    It lives on by this where there is an engine to write that with.
+    """
     if not _COOKIE.match(cookie):
         return None
     mine = col(SessionRow.id) == _digest(cookie)
@@ -74,7 +77,7 @@ def resume_session(
             return None
         patients = patients_needed(database, user)
         seen_at, ends_at, user = row.seen_at, row.ends_at, detached(user)
-    if now - seen_at >= _SEEN_EVERY:
+    if writing is not None and now - seen_at >= _SEEN_EVERY:
         with Session(writing) as database, database.begin():
             older = col(SessionRow.seen_at) < now
             database.execute(update(SessionRow).where(mine, older).values(seen_at=now))
