@@ -94,7 +94,7 @@ def media_of(header: str) -> list[Media]:
 
 def choose(form: Form, level: Level, frames: int, header: str) -> Choice | None:
     """What to ask Orthanc for; None where it has nothing that the client accepts."""
-    media = media_of(header) or [Media(_ANY)]
+    media = media_of(header) if header.strip() else [Media(_ANY)]
     for one in media:
         if form == "objects":
             choice = _objects(one, level)

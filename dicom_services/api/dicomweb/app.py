@@ -40,6 +40,7 @@ _MORE: Final = '299 radloop "there are more results; ask for them with offset"'
 def dicomweb_app(context: Context) -> App:
     """The application to mount at `/dicom-web`."""
     app = _DicomWeb(context)
+    secure = context.config.secure
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,6 +52,9 @@ def dicomweb_app(context: Context) -> App:
             begun = True
             await send(message)
 
+        if secure:
+            # Another server may speak TLS in front of this one: URLs in answers are the browser's.
+            scope = {**scope, "scheme": "https"}
         try:
             await app.answer(scope, receive, noting)
         except ProblemError as error:

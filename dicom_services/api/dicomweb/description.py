@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import IO, Final
 
-from pydicom.charset import encode_string, python_encoding
+from pydicom.charset import python_encoding
 
 from dicom_services.api.dicomweb.admission import Identity, text_of, top_level
 from dicom_services.dicom.header import EXPLICIT_LITTLE, IMPLICIT_LITTLE
@@ -94,17 +94,12 @@ def with_description(file: IO[bytes], identity: Identity, description: str) -> C
 
 def _element(description: str, character_set: str, syntax: str) -> bytes:
     """The element in the character set of the object; empty where that has no such letters."""
+    # ASCII is part of every character set; those that switch between several are left alone.
+    codec = python_encoding.get(character_set.strip(), "") if character_set else "ascii"
     try:
-        value = description[:_LONGEST].encode("ascii")
+        value = description[:_LONGEST].encode(codec or "ascii")
     except UnicodeEncodeError:
-        names = [python_encoding.get(name.strip(), "") for name in character_set.split("\\")]
-        if not character_set or not all(names):
-            return b""
-        try:
-            value = encode_string(description[:_LONGEST], names)
-            value.decode(names[0])
-        except (UnicodeError, ValueError, LookupError):
-            return b""
+        return b""
     value += b" " * (len(value) & 1)
     if syntax == IMPLICIT_LITTLE:
         return struct.pack("<HHI", _TAG >> 16, _TAG & 0xFFFF, len(value)) + value

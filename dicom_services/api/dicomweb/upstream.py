@@ -130,9 +130,10 @@ class Upstream:
         UnavailableError
             `orthanc_unreachable`, `orthanc_busy`, `orthanc_timeout` or `orthanc_broken_answer`.
         """
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        if not _LINE.match(target) or " " in target or not _LINE.match(lines.replace("\r\n", "")):
+        texts = (target, *headers, *headers.values())
+        if " " in target or not all(_LINE.match(text) for text in texts):
             raise ValueError("no line of a request")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if body is not None:
             lines += f"Content-Length: {length}\r\n"
         head = f"{method} {target}{self._fixed}{lines}\r\n".encode("ascii")
