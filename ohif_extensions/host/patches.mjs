@@ -25,6 +25,18 @@ const PATCHES = [
     times: 9,
   },
   {
+    why: 'makers of objects in the decoders that are built from text',
+    find: /function craftEmvalAllocator\(argCount\)/g,
+    put: () => `${code('embind_new.js')}function unusedCraftEmvalAllocator(argCount)`,
+    times: 5,
+  },
+  {
+    why: 'callers of methods in the decoders that are built from text',
+    find: /__emval_get_method_caller=\(argCount,argTypes,kind\)=>\{/g,
+    put: () => `__emval_get_method_caller=(argCount,argTypes,kind)=>{${code('embind_methods.js')}`,
+    times: 2,
+  },
+  {
     why: 'array views that are built from text',
     find: /function compileConstructor\(dtype, dimension\)/g,
     put: () => `${code('ndarray.js')}function unusedCompileConstructor(dtype, dimension)`,
