@@ -11,7 +11,7 @@ import typer
 from dicom_services.cli_options import DataOption, JsonOption, folder_of, records_of, show_json
 
 if TYPE_CHECKING:
-    from dicom_services.store.audit import Report
+    from dicom_services.store.audit_report import Report
 
 _AGO: Final = re.compile(r"([0-9]{1,6})([mhd])\Z")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}

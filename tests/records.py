@@ -20,7 +20,8 @@ from sqlalchemy import Engine, create_engine, text
 from dicom_services.access.principal import Principal
 from dicom_services.store.accounts import Accounts
 from dicom_services.store.audit import Audit
-from dicom_services.store.corrections import Corrections, NewCorrection
+from dicom_services.store.correction import NewCorrection
+from dicom_services.store.corrections import Corrections
 from dicom_services.store.vault import Vault
 
 PASSWORD = "four words of mine"
@@ -97,35 +98,49 @@ def postgresql_programs() -> Path | None:
 
 @contextmanager
 def postgresql(programs: Path) -> Iterator[str]:
-    """A cluster of its own, reached by a socket alone; its URL without a database."""
-    # The server refuses to run as root, and its user cannot look into pytest's folders.
-    owner = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    """A cluster of its own, reached by a socket alone; its URL with a place for the database."""
     home = Path(tempfile.mkdtemp(prefix="radloop-pg-"))
     try:
+        owner = _server_owner()
         os.chown(home, owner.pw_uid, owner.pw_gid)
-
-        def run(*words: str) -> None:
-            subprocess.run(
-                words,
-                user=owner.pw_uid if os.getuid() == 0 else None,
-                group=owner.pw_gid if os.getuid() == 0 else None,
-                cwd=home,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=120,
-            )
-
-        data = str(home / "data")
-        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "radloop", "-E", "UTF8")
-        options = f"-c listen_addresses='' -c unix_socket_directories={home} -c max_connections=200"
-        control = (str(programs / "pg_ctl"), "-D", data, "-w")
-        run(*control, "-l", str(home / "log"), "-o", options, "start")
+        settings = ("-A", "trust", "-U", "radloop", "-E", "UTF8")
+        _as_server(home, str(programs / "initdb"), "-D", str(home / "data"), *settings)
+        start_postgresql(programs, home)
         try:
             yield f"postgresql://radloop@/{{name}}?host={home}"
         finally:
-            run(*control, "-m", "immediate", "stop")
+            _control(programs, home, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(home)
+
+
+def start_postgresql(programs: Path, home: Path) -> None:
+    """Start the cluster in `home`, also after it was killed."""
+    options = f"-c listen_addresses='' -c unix_socket_directories={home} -c max_connections=200"
+    _control(programs, home, "-l", str(home / "log"), "-o", options, "start")
+
+
+def _control(programs: Path, home: Path, *words: str) -> None:
+    _as_server(home, str(programs / "pg_ctl"), "-D", str(home / "data"), "-w", *words)
+
+
+def _as_server(home: Path, *words: str) -> None:
+    owner = _server_owner()
+    other = owner.pw_uid != os.getuid()
+    subprocess.run(
+        words,
+        user=owner.pw_uid if other else None,
+        group=owner.pw_gid if other else None,
+        cwd=home,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def _server_owner() -> pwd.struct_passwd:
+    # The server refuses to run as root, and its user cannot look into pytest's folders.
+    return pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
 
 def new_database(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,8 @@ from dicom_services.access.principal import Principal
 from dicom_services.errors import ConfigError, Fact, UnavailableError
 from dicom_services.log import event
 from dicom_services.store.anchor import EMPTY_CHAIN, Anchor, AnchorFile
-from dicom_services.store.audit_chain import Entry, chained, holds
+from dicom_services.store.audit_chain import Entry, chained
+from dicom_services.store.audit_report import Report, report
 from dicom_services.store.database import reading, translated, utc_now
 from dicom_services.store.tables import AuditRow
 
@@ -33,29 +35,6 @@ _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:@-]{0,63}\Z")
 _KEY: Final = re.compile(r"([0-9a-f]{32})?\Z")
 _NONE: Final[Mapping[str, Fact]] = MappingProxyType({})
 _Seen = tuple[UUID, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What verify found at a row: changed, missing, cut, anchor_missing, anchor_differs."""
-
-    seq: int
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Whether the record is whole."""
-
-    rows: int
-    anchored: int
-    """As far as this even the end could not be cut away unseen."""
-    problems: tuple[Problem, ...]
-
-    @property
-    def intact(self) -> bool:
-        """Nothing was found."""
-        return not self.problems
 
 
 @dataclass(slots=True)
@@ -186,23 +165,7 @@ class Audit:
             anchor = self._anchor.read()
         except OSError:
             raise UnavailableError("audit_unavailable") from None
-        problems: list[Problem] = []
-        rows, before, at_anchor, seq = 0, EMPTY_CHAIN, EMPTY_CHAIN, 0
-        for row in self.rows():
-            if row.seq != seq + 1:
-                problems.append(Problem(seq + 1, "missing"))
-            if not holds(self._key, before, row):
-                problems.append(Problem(row.seq, "changed"))
-            rows, before, seq = rows + 1, row.chain, row.seq
-            if anchor and row.seq == anchor.count:
-                at_anchor = row.chain
-        if anchor is None:
-            problems.append(Problem(seq, "anchor_missing"))
-        elif anchor.count > seq:
-            problems.append(Problem(seq + 1, "cut"))
-        elif anchor.chain != at_anchor:
-            problems.append(Problem(anchor.count, "anchor_differs"))
-        return Report(rows, anchor.count if anchor else 0, tuple(problems))
+        return report(self.rows(), anchor, self._key)
 
     def accept(self) -> Report:
         """Anchor the record as it stands, after a person looked into it; noted as its own row.
@@ -247,7 +210,7 @@ class Audit:
                 self._append([one.entry for one in batch])
             written = True
         except (OSError, UnavailableError) as error:
-            event("audit.failed", level=40, error=error, count=len(batch))
+            event("audit.failed", level=logging.ERROR, error=error, count=len(batch))
         finally:
             for one in batch:
                 one.written = written
@@ -274,7 +237,7 @@ class Audit:
             self._anchor.write(last)
         else:
             # It stays as it is, for it is the evidence; what is written goes on.
-            event("audit.anchor_differs", level=40)
+            event("audit.anchor_differs", level=logging.ERROR)
 
 
 def _last(database: Session) -> Anchor:

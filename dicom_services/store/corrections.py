@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,73 +16,22 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from dicom_services.errors import CorruptError, InputError, MissingError
+from dicom_services.log import event
+from dicom_services.store.correction import (
+    NewCorrection,
+    Stored,
+    StoredObject,
+    canonical,
+    moment_text,
+    said,
+    said_before,
+)
 from dicom_services.store.database import reading, translated, utc_now
 from dicom_services.store.tables import CorrectionDeliveryRow, CorrectionRow, UserRow
 from dicom_services.store.vault import Vault
 
 _BODY: Final = "corrections.sealed"
 _OBJECTS: Final = "correction_deliveries.sealed"
-
-
-@dataclass(frozen=True, slots=True)
-class NewCorrection:
-    """What a reader sends.
-
-    `body` is what was said and drawn, as sent; `outcome` what the server makes of it (study UID for
-    the delivery, scores, score check). Two calls with one id mean the same when everything but
-    `outcome` is the same. Identifiers of patients and studies belong in `body` and `outcome`,
-    which are sealed, and nowhere else.
-    """
-
-    id: UUID
-    study_key: str
-    author: UUID
-    made_at: datetime
-    verdict: str
-    body: Mapping[str, Any]
-    reason: str = ""
-    note: str = ""
-    base: UUID | None = None
-    """The newest correction that the reader had seen."""
-    outcome: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """A DICOM object made of a correction."""
-
-    modality: str
-    sop_instance_uid: str
-    series_instance_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A correction as it stands in the database."""
-
-    id: UUID
-    seq: int
-    """1, 2, ... within the study."""
-    study_key: str
-    author: UUID
-    author_name: str
-    """As displayed."""
-    made_at: datetime
-    received_at: datetime
-    verdict: str
-    reason: str
-    note: str
-    base: UUID | None
-    body: Mapping[str, Any]
-    outcome: Mapping[str, Any]
-    concurrent: tuple[UUID, ...]
-    """Of other readers, between `base` and this one: this reader had not seen them."""
-    objects: tuple[StoredObject, ...]
-    delivered: bool
-    tries: int
-    """Failed deliveries so far."""
-    new: bool = False
-    """Whether this call added it; False where the same id had come before."""
 
 
 class Corrections:
@@ -104,15 +54,15 @@ class Corrections:
             `correction_id_taken` when the id stands for something else or somebody else's;
             `correction_body` when it is no JSON, such as with NaN in it.
         """
-        said = _said(new)
+        told = said(new)
         with translated():
             try:
-                added = self._insert(new, said)
+                added = self._insert(new, told)
             except IntegrityError:
                 # The id came at the same moment for another study.
                 added = False
         stored = self.get(new.id)
-        if not added and _said_before(stored) != said:
+        if not added and said_before(stored) != told:
             raise InputError("correction_id_taken")
         return replace(stored, new=True) if added else stored
 
@@ -147,16 +97,26 @@ class Corrections:
             ).all()
             return [self._opened(*row, order) for row in rows]
 
-    def unstored(self) -> list[Stored]:
-        """Those whose DICOM objects are not in the archive yet, oldest first."""
+    def unstored(self, most: int = 100) -> list[Stored]:
+        """Those whose DICOM objects are not in the archive yet, oldest first.
+
+        One that does not open is left out and logged, so that it holds up no other.
+        """
         with translated(), Session(self._reading) as database:
             rows = database.execute(
                 _rows()
                 .where(col(CorrectionDeliveryRow.stored_at).is_(None))
                 .order_by(col(CorrectionRow.received_at), col(CorrectionRow.seq))
+                .limit(most)
             ).all()
             orders = {key: self._order(database, key) for key in {row[0].study_key for row in rows}}
-            return [self._opened(*row, orders[row[0].study_key]) for row in rows]
+            found = []
+            for row in rows:
+                try:
+                    found.append(self._opened(*row, orders[row[0].study_key]))
+                except CorruptError as error:
+                    event("correction.corrupt", level=logging.ERROR, code=error.code)
+            return found
 
     def mark_stored(self, id: UUID, objects: Sequence[StoredObject]) -> None:
         """Its objects are in the archive; the first call counts.
@@ -166,15 +126,15 @@ class Corrections:
         MissingError
             `correction_unknown`.
         """
-        told = [[one.modality, one.sop_instance_uid, one.series_instance_uid] for one in objects]
-        sealed = self._vault.seal(_OBJECTS, id.hex, _canonical(told))
+        listed = [[one.modality, one.sop_instance_uid, one.series_instance_uid] for one in objects]
+        sealed = self._vault.seal(_OBJECTS, id.hex, canonical(listed))
         self._deliver(id, stored_at=self._clock(), sealed=sealed, code="")
 
     def mark_failed(self, id: UUID, code: str) -> None:
         """A delivery failed with that code; it stays among the unstored."""
         self._deliver(id, tries=CorrectionDeliveryRow.tries + 1, code=code[:64])
 
-    def _insert(self, new: NewCorrection, said: Mapping[str, Any]) -> bool:
+    def _insert(self, new: NewCorrection, told: Mapping[str, Any]) -> bool:
         with Session(self._engine) as database, database.begin():
             if self._engine.dialect.name == "postgresql":
                 # Else two readers at once would both be given the same number.
@@ -189,10 +149,10 @@ class Corrections:
             )
             seq, received_at = (last or 0) + 1, self._clock()
             whole = {
-                **said,
+                **told,
                 "outcome": new.outcome,
                 "seq": seq,
-                "received_at": _moment(received_at),
+                "received_at": moment_text(received_at),
             }
             database.add(
                 CorrectionRow(
@@ -203,7 +163,7 @@ class Corrections:
                     verdict=new.verdict,
                     made_at=new.made_at,
                     received_at=received_at,
-                    sealed=self._vault.seal(_BODY, new.id.hex, _canonical(whole)),
+                    sealed=self._vault.seal(_BODY, new.id.hex, canonical(whole)),
                 )
             )
             database.flush()
@@ -244,8 +204,8 @@ class Corrections:
             "seq": row.seq,
             "author": str(row.author_id),
             "verdict": row.verdict,
-            "made_at": _moment(row.made_at),
-            "received_at": _moment(row.received_at),
+            "made_at": moment_text(row.made_at),
+            "received_at": moment_text(row.received_at),
         }
         if any(whole[name] != value for name, value in shown.items()):
             raise CorruptError("correction_altered")
@@ -285,50 +245,3 @@ def _rows() -> Select[CorrectionRow, CorrectionDeliveryRow, str]:
         )
         .join(UserRow, col(UserRow.id) == col(CorrectionRow.author_id))
     )
-
-
-def _said(new: NewCorrection) -> dict[str, Any]:
-    """What two calls must share to be one, as it is sealed."""
-    said: dict[str, Any] = json.loads(
-        _canonical(
-            {
-                "study_key": new.study_key,
-                "author": str(new.author),
-                "made_at": _moment(new.made_at),
-                "verdict": new.verdict,
-                "reason": new.reason,
-                "note": new.note,
-                "base": str(new.base) if new.base else "",
-                "body": dict(new.body),
-            }
-        )
-    )
-    return said
-
-
-def _said_before(stored: Stored) -> dict[str, Any]:
-    return _said(
-        NewCorrection(
-            id=stored.id,
-            study_key=stored.study_key,
-            author=stored.author,
-            made_at=stored.made_at,
-            verdict=stored.verdict,
-            body=stored.body,
-            reason=stored.reason,
-            note=stored.note,
-            base=stored.base,
-        )
-    )
-
-
-def _moment(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _canonical(value: Any) -> bytes:
-    # Surrogates, which JSON from a browser may hold, have no UTF-8; escapes have.
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, TypeError, RecursionError):
-        raise InputError("correction_body") from None

@@ -6,7 +6,8 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, case, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -28,41 +29,41 @@ def count_try(engine: Engine, kind: Kind, name: str, now: datetime) -> None:
     AccessError
         `too_many_tries` with the seconds to wait.
     """
-    key = _key(kind, name)
+    count, since = col(LoginTriesRow.count), col(LoginTriesRow.since)
+    over = since <= now - WINDOW
+    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+    # One statement, for between two of them a success might forget the row.
+    counted = (
+        insert(LoginTriesRow)
+        .values(name_key=_key(kind, name), count=1, since=now)
+        .on_conflict_do_update(
+            index_elements=["name_key"],
+            set_={
+                "count": case((over, 1), (count <= MOST, count + 1), else_=count),
+                # The quarter of an hour begins anew with each try that is judged.
+                "since": case((over | (count < MOST), now), else_=since),
+            },
+        )
+        .returning(count, since)
+    )
     with Session(engine) as database, database.begin():
-        expired = col(LoginTriesRow.since) <= now - WINDOW
-        database.execute(delete(LoginTriesRow).where(expired))
-        _make(database, key, now)
-        row = database.get_one(LoginTriesRow, key, with_for_update=True)
-        locked = row.count >= MOST
-        if not locked:
-            row.count += 1
-            # The quarter of an hour begins anew with each try that counts.
-            row.since = now
-        left_s = int((row.since + WINDOW - now).total_seconds())
-    if locked:
+        tries, begun = database.execute(counted).one()
+    if tries > MOST:
+        left_s = int((begun + WINDOW - now).total_seconds())
         raise AccessError("too_many_tries", seconds=max(1, left_s))
 
 
-def forget_tries(engine: Engine, kind: Kind, name: str) -> None:
-    """After a success."""
+def forget_tries(engine: Engine, kind: Kind, name: str, now: datetime) -> None:
+    """After a success; what is over for others is cleared away with it."""
+    over = (
+        select(col(LoginTriesRow.name_key))
+        .where(col(LoginTriesRow.since) <= now - WINDOW)
+        .with_for_update(skip_locked=True)
+    )
+    mine = col(LoginTriesRow.name_key) == _key(kind, name)
     with Session(engine) as database, database.begin():
-        database.execute(
-            delete(LoginTriesRow).where(col(LoginTriesRow.name_key) == _key(kind, name))
-        )
-
-
-def _make(database: Session, key: str, now: datetime) -> None:
-    if database.get_bind().dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        made = insert_postgresql(LoginTriesRow).values(name_key=key, count=0, since=now)
-        database.connection().execute(made.on_conflict_do_nothing())
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-        new = insert_sqlite(LoginTriesRow).values(name_key=key, count=0, since=now)
-        database.connection().execute(new.on_conflict_do_nothing())
+        database.execute(delete(LoginTriesRow).where(mine))
+        database.execute(delete(LoginTriesRow).where(col(LoginTriesRow.name_key).in_(over)))
 
 
 def _key(kind: Kind, name: str) -> str:

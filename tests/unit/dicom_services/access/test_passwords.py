@@ -94,6 +94,8 @@ def test_what_is_guessed_first_is_refused(password, code):
         require_good(password, "annas")
 
 
-@pytest.mark.parametrize("password", [GOOD, "correct horse battery", "山田太郎の秘密の言葉です", "Tr0ub4dor&3xyz"])
+@pytest.mark.parametrize(
+    "password", [GOOD, "correct horse battery", "山田太郎の秘密の言葉です", "Tr0ub4dor&3xyz"]
+)
 def test_long_ones_of_any_kind_are_fine(password):
     require_good(password, "annas")

@@ -46,7 +46,9 @@ def test_a_cut_one_is_refused(cut):
         vault.open("a.b", "1", vault.seal("a.b", "1", TEXT)[:cut])
 
 
-@pytest.mark.parametrize(("purpose", "row"), [("a.b", "2"), ("a.c", "1"), ("a", "b1"), ("a.b1", "")])
+@pytest.mark.parametrize(
+    ("purpose", "row"), [("a.b", "2"), ("a.c", "1"), ("a", "b1"), ("a.b1", "")]
+)
 def test_it_opens_in_no_other_place(purpose, row):
     vault = Vault([OLD])
     with pytest.raises(CorruptError, match="sealed_altered"):
@@ -72,7 +74,9 @@ def test_a_readers_key_is_always_the_same_and_nobody_elses():
     vault = Vault([OLD])
     assert vault.reader_key(ANN) == Vault([OLD]).reader_key(ANN)
     assert len(vault.reader_key(ANN)) == 32
-    assert len({vault.reader_key(ANN), vault.reader_key(BOB), Vault([NEW]).reader_key(ANN), OLD}) == 4
+    assert (
+        len({vault.reader_key(ANN), vault.reader_key(BOB), Vault([NEW]).reader_key(ANN), OLD}) == 4
+    )
 
 
 def test_after_a_new_key_a_reader_still_gets_the_old_one():
