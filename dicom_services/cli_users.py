@@ -59,6 +59,9 @@ def add(
     data: DataOption = None,
 ) -> None:
     """Add an account."""
+    from dicom_services.access.roles import checked_role
+
+    role = checked_role(role)
     password = None if code else _password(password_file)
     with _changed(data, "user.add", user=name, role=role, all_patients=all_patients) as records:
         records.accounts.add_user(
@@ -104,6 +107,9 @@ def role(
     data: DataOption = None,
 ) -> None:
     """Give an account another role."""
+    from dicom_services.access.roles import checked_role
+
+    role = checked_role(role)
     with _changed(data, "user.role", user=name, role=role) as records:
         records.accounts.set_role(name, role, all_patients=all_patients)
     typer.echo(f"{name} is {role}")
