@@ -77,7 +77,7 @@ def resume_session(
             return None
         patients = patients_needed(database, user)
         seen_at, ends_at, user = row.seen_at, row.ends_at, detached(user)
-    if writing is not None and now - seen_at >= _SEEN_EVERY:
+    if writing is not None and now - seen_at >= min(_SEEN_EVERY, limits.idle / 10):
         with Session(writing) as database, database.begin():
             older = col(SessionRow.seen_at) < now
             database.execute(update(SessionRow).where(mine, older).values(seen_at=now))
