@@ -27,9 +27,10 @@ export function JobCard({ job, store, corrections, open }: JobCardProps) {
       <summary>
         <strong>{findings?.title ?? job.pipeline}</strong> <StateChip state={job.superseded ? 'superseded' : job.state} code={job.code} />
       </summary>
+      {job.summary !== '' && job.state === 'done' && <p className="rl-headline">{job.summary}</p>}
       <p className="rl-dim">
         {jobText(job)}
-        {job.run > 1 && `, run ${job.run}`} · {timeText(job.updated)}
+        {job.run > 0 && `, run ${job.run + 1}`} · {timeText(job.updated)}
       </p>
       {job.state !== 'done' && (job.code !== '' || job.reason !== '') && (
         <p className={job.state === 'failed' ? 'rl-error' : 'rl-warning'} data-cy="rl-reason-text">

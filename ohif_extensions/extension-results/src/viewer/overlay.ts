@@ -34,7 +34,7 @@ export async function showOverlay(services: Services, commands: CommandsManager,
   if (!overlay.isLoaded && overlay.load) {
     await overlay.load({ headers: {} });
   }
-  await commands.runCommand('hydrateSecondaryDisplaySet', { displaySet: overlay, viewportId: shown.viewportId });
+  commands.runCommand('addDisplaySetAsLayer', { viewportId: shown.viewportId, displaySetInstanceUID: overlay.displaySetInstanceUID });
   return true;
 }
 
