@@ -1,6 +1,8 @@
 // The calcium worker: one volume, one request at a time, the current slice first.
 import { CalciumCore } from './calcium/core';
 import { Superseded } from './calcium/islands';
+import type { Choice } from './gl/listing';
+import { collectByBest } from './gl/listing';
 import type { FromWorker, ToWorker } from './protocol';
 import { problemOf } from './protocol';
 
@@ -27,8 +29,14 @@ scope.onmessage = ({ data }) => {
 function answer(message: ToWorker): void {
   if (message.kind === 'volume') {
     newest = message.newest;
-    core = new CalciumCore(message.volume, message.rule);
-    scope.postMessage({ kind: 'ready', listed: core.listed, millis: core.listingMillis });
+    const { values, classes, grid } = message.volume;
+    let choice: Choice = { by: 'processor', why: 'small', renderer: '' };
+    core = new CalciumCore(message.volume, message.rule, () => {
+      const found = collectByBest(values, classes, grid.shape);
+      choice = found.choice;
+      return found.listed;
+    });
+    scope.postMessage({ kind: 'ready', listed: core.listed, millis: core.listingMillis, choice });
     return;
   }
   if (core === null) throw new Error('no volume');

@@ -1,13 +1,15 @@
-// The little of dcmjs that is used; it ships no types. The host shares its default export.
+// The little of dcmjs that is used; it ships no types. The host shares it under its own name, npm spread out.
 declare module 'dcmjs' {
-  interface Data {
-    readonly DicomMessage: {
-      readFile(file: ArrayBuffer): { readonly meta: Record<string, unknown>; readonly dict: Record<string, unknown> };
-    };
-    readonly DicomMetaDictionary: {
-      naturalizeDataset(dict: Record<string, unknown>): Record<string, unknown>;
+  interface Dcmjs {
+    readonly data: {
+      readonly DicomMessage: {
+        readFile(file: ArrayBuffer): { readonly meta: Record<string, unknown>; readonly dict: Record<string, unknown> };
+      };
+      readonly DicomMetaDictionary: {
+        naturalizeDataset(dict: Record<string, unknown>): Record<string, unknown>;
+      };
     };
   }
-  const dcmjs: { readonly data: Data };
-  export default dcmjs;
+  export const data: Dcmjs['data'] | undefined;
+  export const dcmjs: Dcmjs | undefined;
 }

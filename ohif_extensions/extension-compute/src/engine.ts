@@ -3,6 +3,7 @@ import workerUrl from './calcium.worker.ts?worker';
 import type { AddedLesion, CalciumRequest, CalciumResult, ClassedVolume, Rule, SliceMask } from './calcium/core';
 import { CalciumCore, STANDARD_RULE } from './calcium/core';
 import type { Voxel } from './calcium/grid';
+import type { Choice } from './gl/listing';
 import type { FromWorker, ProblemCode, ToWorker } from './protocol';
 import { problemOf } from './protocol';
 
@@ -55,6 +56,8 @@ export class CalciumEngine {
   listed = 0;
   /** Milliseconds that listing them took. */
   listingMillis = 0;
+  /** Who listed them, graphics card or processor, and why. */
+  choice: Choice = { by: 'processor', why: 'small', renderer: '' };
 
   private constructor(
     private readonly place: Place,
@@ -79,6 +82,7 @@ export class CalciumEngine {
     if (ready.kind === 'ready') {
       engine.listed = ready.listed;
       engine.listingMillis = ready.millis;
+      engine.choice = ready.choice;
     }
     return engine;
   }
@@ -223,7 +227,7 @@ function inPage(hear: (message: FromWorker) => void): Place {
     if (closed) return;
     if (message.kind === 'volume') {
       core = new CalciumCore(message.volume, message.rule);
-      hear({ kind: 'ready', listed: core.listed, millis: core.listingMillis });
+      hear({ kind: 'ready', listed: core.listed, millis: core.listingMillis, choice: { by: 'processor', why: 'no_webgl2', renderer: '' } });
     } else if (core === null) {
       hear({ kind: 'failed', id: message.id, code: 'worker' });
     } else if (message.kind === 'compute') {

@@ -1,6 +1,7 @@
 // What the page and the calcium worker say to each other.
 import type { AddedLesion, CalciumRequest, CalciumResult, ClassedVolume, Rule, SliceMask } from './calcium/core';
 import type { Voxel } from './calcium/grid';
+import type { Choice } from './gl/listing';
 
 export type ToWorker =
   | { readonly kind: 'volume'; readonly volume: ClassedVolume; readonly rule: Rule; readonly newest: Int32Array | null }
@@ -10,7 +11,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { readonly kind: 'alive' }
-  | { readonly kind: 'ready'; readonly listed: number; readonly millis: number }
+  | { readonly kind: 'ready'; readonly listed: number; readonly millis: number; readonly choice: Choice }
   | { readonly kind: 'slice'; readonly id: number; readonly mask: SliceMask }
   | { readonly kind: 'result'; readonly id: number; readonly result: CalciumResult }
   | { readonly kind: 'superseded'; readonly id: number }

@@ -1,5 +1,5 @@
 // A binary DICOM segmentation read from its file, frame by frame, so that overlapping segments stay whole; and the region classes made of one.
-import dcmjs from 'dcmjs';
+import * as dcmjs from 'dcmjs';
 
 import { OUTSIDE, REGION, SET_ASIDE } from './calcium/candidates';
 import type { Grid } from './calcium/grid';
@@ -67,9 +67,10 @@ export function readSegmentation(file: ArrayBuffer): Segmentation {
   let meta: Item;
   let dataset: Item;
   try {
-    const read = dcmjs.data.DicomMessage.readFile(file);
-    meta = dcmjs.data.DicomMetaDictionary.naturalizeDataset(read.meta);
-    dataset = dcmjs.data.DicomMetaDictionary.naturalizeDataset(read.dict);
+    const dicom = (dcmjs.dcmjs?.data ?? dcmjs.data)!;
+    const read = dicom.DicomMessage.readFile(file);
+    meta = dicom.DicomMetaDictionary.naturalizeDataset(read.meta);
+    dataset = dicom.DicomMetaDictionary.naturalizeDataset(read.dict);
   } catch {
     throw new SegmentationProblem('seg_unreadable');
   }

@@ -1,7 +1,7 @@
 // What a click outside of both classes adds: the bright part around it, unless it is too large to be a plaque.
 import { OUTSIDE } from './candidates';
 import type { Grid, Values, Voxel } from './grid';
-import { pixelSpacingMm, sliceSpacingMm, voxelVolumeMm3 } from './grid';
+import { limitFor, pixelSpacingMm, sliceSpacingMm, voxelVolumeMm3 } from './grid';
 
 /** Five millilitres: far more than any plaque, far less than a vertebra. */
 export const MOST_MM3 = 5000;
@@ -40,7 +40,8 @@ export function partAround(
   const plane = height * width;
   const seed = at.k * plane + at.j * width + at.i;
   if (classes === null || classes[seed] !== OUTSIDE) return { refused: 'in_region' };
-  if (!(values[seed]! >= low)) return { refused: 'below_threshold' };
+  const limit = limitFor(values, low);
+  if (!(values[seed]! >= limit)) return { refused: 'below_threshold' };
   const [rowMm, columnMm] = pixelSpacingMm(grid.affine);
   const stepMm: readonly number[] = [sliceSpacingMm(grid.affine), rowMm, columnMm];
   const most = MOST_MM3 / voxelVolumeMm3(grid.affine);
@@ -68,7 +69,7 @@ export function partAround(
         for (let di = -1; di <= 1; di++) {
           if (i + di < 0 || i + di >= width) continue;
           const next = flat + dk * plane + dj * width + di;
-          if (seen.has(next) || classes[next] !== OUTSIDE || !(values[next]! >= low)) continue;
+          if (seen.has(next) || classes[next] !== OUTSIDE || !(values[next]! >= limit)) continue;
           seen.add(next);
           open.push(next);
         }

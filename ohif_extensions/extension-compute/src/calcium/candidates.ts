@@ -1,5 +1,6 @@
 // The voxels that any threshold of the slider can reach, listed once, so that each threshold is a pass over them alone.
 import type { Values } from './grid';
+import { limitFor } from './grid';
 
 /** What part of the volume a voxel belongs to. 0 is outside of both. */
 export const OUTSIDE = 0;
@@ -26,7 +27,8 @@ export interface Candidates {
   readonly values: Values;
 }
 
-class Growing {
+/** Candidates of one class, in the making; `starts` is set slice by slice. */
+export class Growing {
   starts: Uint32Array;
   at = new Uint32Array(4096);
   values: Values;
@@ -55,6 +57,12 @@ class Growing {
   }
 }
 
+/** The candidates of both classes of a volume. */
+export interface Listed {
+  readonly region: Candidates;
+  readonly setAside: Candidates;
+}
+
 /**
  * The candidates of both classes, in one pass over the class map; values are read inside of it only.
  *
@@ -65,13 +73,14 @@ export function collect(
   classes: Uint8Array | null,
   shape: readonly [number, number, number],
   floorHu: number = LOWEST_HU,
-): { readonly region: Candidates; readonly setAside: Candidates } {
+): Listed {
   const plane = shape[1] * shape[2];
+  const low = limitFor(values, floorHu);
   const region = new Growing(shape[0], values);
   const setAside = new Growing(shape[0], values);
   for (let k = 0; k < shape[0]; k++) {
-    if (classes === null) collectAll(values, k * plane, plane, floorHu, region);
-    else collectChosen(values, classes, k * plane, plane, floorHu, region, setAside);
+    if (classes === null) collectAll(values, k * plane, plane, low, region);
+    else collectChosen(values, classes, k * plane, plane, low, region, setAside);
     region.starts[k + 1] = region.count;
     setAside.starts[k + 1] = setAside.count;
   }

@@ -1,5 +1,5 @@
 // The calcium of one volume at any threshold: the same code in the worker and, where there is none, in the page.
-import type { Candidates, RegionClass } from './candidates';
+import type { Candidates, Listed, RegionClass } from './candidates';
 import { ADDED, HIGHEST_HU, LOWEST_HU, REGION, SET_ASIDE, collect, listed } from './candidates';
 import type { Refusal } from './added';
 import { partAround, union } from './added';
@@ -61,6 +61,10 @@ function requireListed(thresholdHu: number): void {
   if (!(thresholdHu >= LOWEST_HU && thresholdHu <= HIGHEST_HU)) throw new RangeError('threshold');
 }
 
+function plainListing(volume: ClassedVolume): Listed {
+  return collect(volume.values, volume.classes, volume.grid.shape, LOWEST_HU);
+}
+
 export class CalciumCore {
   private readonly region: Candidates;
   private readonly setAside: Candidates;
@@ -71,9 +75,10 @@ export class CalciumCore {
   constructor(
     private readonly volume: ClassedVolume,
     private readonly rule: Rule = STANDARD_RULE,
+    list: (volume: ClassedVolume) => Listed = plainListing,
   ) {
     const started = performance.now();
-    const { region, setAside } = collect(volume.values, volume.classes, volume.grid.shape, LOWEST_HU);
+    const { region, setAside } = list(volume);
     this.region = region;
     this.setAside = setAside;
     this.leastPx = leastPixels(rule.minAreaMm2, pixelAreaMm2(volume.grid.affine));

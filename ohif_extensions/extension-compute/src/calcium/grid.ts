@@ -3,6 +3,11 @@
 /** A 16-bit or floating volume in HU, flat in (k, j, i). */
 export type Values = Int16Array | Float32Array;
 
+/** A threshold as values of this kind are compared with it: rounded to float32 for floats, as the server does. */
+export function limitFor(values: Values, low: number): number {
+  return values instanceof Float32Array ? Math.fround(low) : low;
+}
+
 /** Maps (k, j, i, 1) to LPS mm, row by row, as `affine` in a findings document. */
 export type Affine = readonly (readonly number[])[];
 

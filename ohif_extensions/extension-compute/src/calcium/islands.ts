@@ -2,6 +2,7 @@
 // As ai_nodes/ops/islands.py: runs of bright pixels are joined to those of the row above by union-find, runs of kept
 // islands to those of the slice before.
 import type { Candidates } from './candidates';
+import { limitFor } from './grid';
 
 /** Runs of kept islands, slice by slice, in row-major order. */
 export interface IslandRuns {
@@ -98,6 +99,7 @@ class SliceRuns {
   /** The runs at or above `low` of candidates `first` .. `last`. */
   fill(candidates: Candidates, first: number, last: number, low: number): void {
     const { at, values } = candidates;
+    const limit = limitFor(values, low);
     const { rows, width } = this;
     let n = 0;
     let row = -1;
@@ -105,7 +107,7 @@ class SliceRuns {
     let next = -1;
     for (let p = first; p < last; p++) {
       const value = values[p]!;
-      if (!(value >= low)) continue;
+      if (!(value >= limit)) continue;
       const pixel = at[p]!;
       if (pixel === next && pixel < rowEnd) {
         this.total[n - 1]! += value;
