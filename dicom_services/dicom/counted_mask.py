@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
 
 from dicom_services.dicom.child import Limits, Send, start_child
 from dicom_services.dicom.indexed_series import IndexedInstance, IndexedSeries, indexed_series
 from dicom_services.dicom.pixels import BeyondInt16Error, fill
 from dicom_services.dicom.quiet import quiet
+from dicom_services.dicom.segment_bits import read_segment_bits
 from dicom_services.dicom.slice_header import Slice, read_slice
 from dicom_services.domain.agatston import MIN_AREA_MM2
 from dicom_services.domain.assessment import Anchor, VesselRuns
@@ -145,11 +144,12 @@ def _voxels(
         at = k == series.k_of[uid]
         if uid not in slices:
             raise InputError("mask_image_unknown")
-        hu[at] = _plane(slices[uid], series)[row[at], column[at]]
+        hu[at] = plane_hu(slices[uid], series)[row[at], column[at]]
     return CountedVoxels(k, row, column, hu, vessel, np.zeros(k.size, np.int64))
 
 
-def _plane(one: Slice, series: IndexedSeries) -> NDArray[Any]:
+def plane_hu(one: Slice, series: IndexedSeries) -> NDArray[Any]:
+    """(row, column) HU of one image of the series."""
     if not one.hounsfield:
         raise InputError("not_hounsfield")
     if one.shape != series.geometry.shape[1:]:
@@ -172,30 +172,12 @@ def _parts(regions: bytes, voxels: CountedVoxels, series: IndexedSeries) -> Whol
     Segment 2 is the region, segment 3 what was set aside, which prevails.
     """
     parts = np.full(voxels.k.size, _OTHER, np.int64)
-    dataset = dcmread(io.BytesIO(regions))
-    _, rows, columns = series.geometry.shape
-    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    frames = len(groups)
-    if dataset.get("Modality") != "SEG" or (dataset.Rows, dataset.Columns) != (rows, columns):
-        raise InputError("region_grid")
-    bits = np.frombuffer(dataset.PixelData, np.uint8)
-    if frames < 1 or bits.size * 8 < frames * rows * columns:
-        raise InputError("region_unreadable")
-    places = [_segment_and_slice(group, series) for group in groups]
+    found = read_segment_bits(regions, series)
     for segment, part in ((2, 0), (3, 1)):
-        for number, (own, k) in enumerate(places):
-            if own == segment:
-                at = np.flatnonzero(voxels.k == k)
-                offset = (number * rows + voxels.row[at]) * columns + voxels.column[at]
-                marked = (bits[offset >> 3] >> (offset & 7)) & 1
-                parts[at[marked == 1]] = part
+        for k in np.unique(voxels.k).tolist():
+            at = np.flatnonzero(voxels.k == k)
+            parts[at[found.marked(segment, k, voxels.row[at], voxels.column[at])]] = part
     return parts
-
-
-def _segment_and_slice(group: Dataset, series: IndexedSeries) -> tuple[int, int]:
-    segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-    place = np.array(group.PlanePositionSequence[0].ImagePositionPatient, np.float64)
-    return segment, round(float(series.geometry.to_index(place)[0]))
 
 
 def _answer(scored: ScoredCalcium, mask: CountedMask, series: IndexedSeries) -> dict[str, Any]:
