@@ -95,7 +95,7 @@ def with_description(file: IO[bytes], identity: Identity, description: str) -> C
 def _element(description: str, character_set: str, syntax: str) -> bytes:
     """The element in the character set of the object; empty where that has no such letters."""
     # ASCII is part of every character set; those that switch between several are left alone.
-    codec = python_encoding.get(character_set.strip(), "") if character_set else "ascii"
+    codec = "" if character_set.startswith("ISO 2022") else python_encoding.get(character_set, "")
     try:
         value = description[:_LONGEST].encode(codec or "ascii")
     except UnicodeEncodeError:

@@ -8,7 +8,8 @@ class are not in it: for one page of instances Orthanc's own search is asked by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -76,9 +77,11 @@ class Search:
         return Page([attributes.ordered(item) for item in items], len(found) > wanted.stop)
 
     async def _find(self, level: Level, query: dict[str, str]) -> list[Found]:
+        # One character: to Orthanc that is one byte of UTF-8, and no letter with an accent.
+        patterns = {key: _pattern(text) for key, text in query.items() if "?" in text}
         body = {
             "Level": _LEVELS[level],
-            "Query": query,
+            "Query": {key: text.replace("?", "*") for key, text in query.items()},
             "Expand": True,
             # PS3.4 C.2.2.2.1.2 lets names match so; nobody wants it otherwise for descriptions.
             "CaseSensitive": False,
@@ -86,6 +89,8 @@ class Search:
         found = await self._upstream.json("POST", "/tools/find", body)
         if not isinstance(found, list):
             raise UnavailableError("orthanc_broken_answer")
+        if patterns:
+            return [one for one in found if _matches(one, patterns)]
         return found
 
     async def _studies(self, query: Query, principal: Principal) -> list[Found]:
@@ -206,6 +211,17 @@ def _add_study(item: Item, study: Found) -> None:
 def _text(found: Found, keyword: str) -> str:
     value = found.get("MainDicomTags", {}).get(keyword, "")
     return value.strip(" \0") if isinstance(value, str) else ""
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A text with wildcards, PS3.4 C.2.2.2.4."""
+    parts = (".*" if one == "*" else "." if one == "?" else re.escape(one) for one in text)
+    return re.compile("".join(parts) + r"\Z", re.IGNORECASE | re.DOTALL)
+
+
+def _matches(found: Found, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+    texts = {**found.get("PatientMainDicomTags", {}), **found.get("MainDicomTags", {})}
+    return all(pattern.match(str(texts.get(key, ""))) for key, pattern in patterns.items())
 
 
 def _patient(study: Found) -> str:
