@@ -17,7 +17,7 @@ const extension: Extension = {
   getPanelModule: ({ servicesManager }) => {
     const services: Services = servicesManager.services;
     const component = () => <CalciumPanel services={services} />;
-    return [{ name: 'calcium', iconName: 'tab-linear', iconLabel: 'Calcium', label: 'Calcium', component }];
+    return [{ name: 'calcium', iconName: 'tab-roi-threshold', iconLabel: 'Calcium', label: 'Calcium', component }];
   },
 };
 

@@ -32,11 +32,16 @@ const EMPTY: ReadingView = {
   phase: 'waiting', progress: 0, code: '', loaded: null, reading: null, result: null, scored: null, stale: false,
 };
 
+/** What a network or a server that is back in a moment may cause, and when it is tried again by itself. */
+const PASSING: readonly string[] = ['image_failed', 'unreachable', 'orthanc_unreachable', 'answer_unreadable'];
+const PAUSES_MS: readonly number[] = [1_000, 2_000, 5_000, 10_000, 20_000];
+
 export class ReadingModel {
   private now: ReadingView = EMPTY;
   private listeners = new Set<() => void>();
   private loading: AbortController | null = null;
   private restored = false;
+  private failures = 0;
   /** Shows one slice at a new threshold before the whole is known. */
   preview: ((mask: SliceMask) => void) | null = null;
   /** The slice on the screen, which is answered first. */
@@ -66,10 +71,17 @@ export class ReadingModel {
       const onProgress = (done: number, total: number) => this.set({ progress: total ? done / total : 0 });
       const loaded = await this.load(this.findings, imageIds, { signal: loading.signal, onProgress });
       if (loading.signal.aborted) return loaded.engine.close();
+      this.failures = 0;
       this.set({ phase: 'ready', loaded, reading: reading ?? begin(loaded.proposal), stale: true });
       await this.compute();
     } catch (error) {
-      if (!loading.signal.aborted) this.fail(error);
+      if (loading.signal.aborted) return;
+      this.fail(error);
+      if (PASSING.includes(this.now.code) && this.failures < PAUSES_MS.length) {
+        setTimeout(() => {
+          if (!loading.signal.aborted && this.now.phase === 'failed') void this.start(imageIds);
+        }, PAUSES_MS[this.failures++]);
+      }
     }
   }
 
