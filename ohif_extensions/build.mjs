@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 
 import { buildExtensions, watchExtensions } from './host/extensions.mjs';
+import { checkImports } from './host/imports.mjs';
 
 const root = import.meta.dirname;
 const viewer = join(root, 'dist', 'viewer');
@@ -15,6 +16,7 @@ if (what === 'all' || what === 'host') {
   console.log(`host: ${files} files, ${(raw / 1e6).toFixed(1)} MB, ${(gz / 1e6).toFixed(1)} MB gzipped (${seconds()})`);
 }
 if (what === 'all' || what === 'extensions') {
+  await checkImports(root, viewer);
   const { sizes } = await buildExtensions(root, join(viewer, 'plugins'));
   let total = 0;
   for (const [file, { raw, gz }] of Object.entries(sizes)) {

@@ -4,7 +4,6 @@
 export const SHARED = {
   'react': '../../../node_modules/react/index.js',
   'react-dom': '../../../node_modules/react-dom/index.js',
-  'react-dom/client': '../../../node_modules/react-dom/client.js',
   '@ohif/core': '../../core/src/index.ts',
   '@ohif/ui-next': '../../ui-next/src/index.ts',
   '@ohif/i18n': '../../i18n/src/index.js',
@@ -15,8 +14,8 @@ export const SHARED = {
   'gl-matrix': '../../../node_modules/gl-matrix/esm/index.js',
 };
 
-/** Made by the shim from React itself: the app has no such module. */
-export const MADE = ['react/jsx-runtime'];
+/** Made by the shim from React itself: the app has no such module, or one that lost its names. */
+export const MADE = ['react/jsx-runtime', 'react-dom/client'];
 
 /** What an extension may never bundle. */
 export const NEVER_BUNDLED = /^(react|react-dom|react-dom\/client|react\/jsx-runtime|react\/jsx-dev-runtime|react-i18next|dcmjs|gl-matrix|@ohif\/[\w-]+|@cornerstonejs\/[\w-]+)$/;

@@ -17,6 +17,8 @@
         window[name] = named(name, hostRequire(id), names);
       }
       window['react/jsx-runtime'] = jsxRuntime(window.react);
+      const { createRoot, hydrateRoot } = window['react-dom'];
+      window['react-dom/client'] = { createRoot, hydrateRoot };
     })();
     return published;
   }
