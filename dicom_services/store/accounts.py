@@ -33,7 +33,6 @@ from dicom_services.store.users import (
     User,
     checked_display_name,
     checked_name,
-    detached,
     find_user,
     patients_needed,
     patients_of,
@@ -213,14 +212,14 @@ class Accounts:
         plain, now = plain_name(name), self._clock()
         with translated():
             count_try(self._engine, "code", plain, now)
-            with Session(self._engine) as database, database.begin():
+            # The row is still asked after the transaction.
+            with Session(self._engine, expire_on_commit=False) as database, database.begin():
                 row = find_user(database, plain)
                 good = login_codes.use_code(database, row.id if row else _NOBODY, code, now)
                 if row is None or row.disabled or not good:
                     raise AccessError("login_refused")
-                user = detached(row)
             forget_tries(self._engine, "code", plain, now)
-        return self._begin_session(user)
+        return self._begin_session(row)
 
     def session(self, cookie: str, *, in_use: bool = True) -> Principal | None:
         """Whose session it is; None where it ended or never was.
@@ -277,8 +276,7 @@ class Accounts:
         with translated():
             count_try(self._engine, "password", plain, self._clock())
             with Session(self._reading) as database:
-                row = find_user(database, plain)
-                user = detached(row) if row else None
+                user = find_user(database, plain)
             good = verify_password(user.password if user else None, password)
             if user is None or not good or user.disabled:
                 raise AccessError("login_refused")

@@ -186,8 +186,10 @@ class Audit:
         return found
 
     def _current(self, now: datetime) -> bool:
-        """Forget what earlier minutes had seen."""
+        """Forget what earlier minutes had seen; False for who began in the one just over."""
         minute = int(now.timestamp() // 60)
+        if minute == self._minute - 1:
+            return False
         if minute != self._minute:
             self._minute = minute
             self._seen = set()

@@ -17,7 +17,7 @@ from sqlmodel import col
 from dicom_services.access.principal import Principal
 from dicom_services.access.roles import checked_role
 from dicom_services.store.tables import SessionRow, UserRow
-from dicom_services.store.users import detached, patients_needed
+from dicom_services.store.users import patients_needed
 
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 # A session in use is written down as such this often, for each write waits for the disk.
@@ -76,13 +76,13 @@ def resume_session(
         if over or user.disabled or row.generation != user.generation:
             return None
         patients = patients_needed(database, user)
-        seen_at, ends_at, user = row.seen_at, row.ends_at, detached(user)
+    seen_at = row.seen_at
     if writing is not None and now - seen_at >= min(_SEEN_EVERY, limits.idle / 10):
         with Session(writing) as database, database.begin():
             older = col(SessionRow.seen_at) < now
             database.execute(update(SessionRow).where(mine, older).values(seen_at=now))
         seen_at = now
-    return principal(user, patients, cookie, min(seen_at + limits.idle, ends_at))
+    return principal(user, patients, cookie, min(seen_at + limits.idle, row.ends_at))
 
 
 def end_session(database: Session, cookie: str) -> None:

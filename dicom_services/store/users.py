@@ -92,11 +92,6 @@ def user_row(database: Session, plain: str) -> UserRow:
     return found
 
 
-def detached(row: UserRow) -> UserRow:
-    """A copy that outlives its transaction."""
-    return UserRow(**row.model_dump())
-
-
 def patients_of(database: Session, user: UserRow) -> frozenset[str]:
     """Keys of the patients assigned to a user."""
     mine = col(AssignmentRow.user_id) == user.id

@@ -186,6 +186,16 @@ def test_what_is_asked_for_every_second_never_idles_out(store):
         assert store.accounts.session(begun.session)
 
 
+def test_only_looking_at_a_session_does_not_keep_it_alive(store):
+    store.user()
+    begun = store.accounts.login("ann", PASSWORD)
+    for _ in range(29):
+        store.clock.go(minutes=1)
+        assert store.accounts.session(begun.session, in_use=False)
+    store.clock.go(minutes=1)
+    assert store.accounts.session(begun.session, in_use=False) is None
+
+
 def test_an_ended_session_does_not_come_back_with_the_clock(store):
     store.user()
     begun = store.accounts.login("ann", PASSWORD)

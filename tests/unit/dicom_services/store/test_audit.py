@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, insert
 
 from dicom_services.errors import ConfigError, UnavailableError
 from dicom_services.store.audit import COMMAND_LINE, Audit
 from dicom_services.store.database import migrate, open_database
+from dicom_services.store.tables import AuditRow
 from tests.records import KEY, STUDY, Clock
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -92,6 +94,27 @@ def test_views_of_one_study_within_a_minute_are_one_row(store):
     assert len(rows(store)) == 5
 
 
+def test_who_began_in_the_minute_just_over_does_not_make_others_write_again(store):
+    ann, bob = store.principal(), store.principal("bob")
+    store.clock.go(minutes=1)
+    store.audit.view(ann, STUDY, "view")
+    store.clock.go(seconds=-1)
+    store.audit.view(bob, STUDY, "view")
+    store.clock.go(seconds=1)
+    store.audit.view(ann, STUDY, "view")
+    assert [row.actor for row in rows(store)] == ["ann", "bob"]
+
+
+def test_a_clock_that_goes_back_an_hour_writes_a_row_a_minute(store):
+    ann = store.principal()
+    store.audit.view(ann, STUDY, "view")
+    store.clock.go(hours=-1)
+    for _ in range(10):
+        store.audit.view(ann, STUDY, "view")
+    assert len(rows(store)) == 2
+    assert store.audit.verify().intact
+
+
 def test_an_event_loop_can_ask_whether_a_view_would_wait(store):
     ann = store.principal()
     assert not store.audit.seen(ann, STUDY, "view")
@@ -151,13 +174,10 @@ def test_a_record_that_never_began_is_whole(store):
 
 
 def put_back(store, table):
-    store.run("DELETE FROM audit")
-    for row in table:
-        store.run(
-            "INSERT INTO audit VALUES (:seq, :at, :actor_id, :actor, :action, :study_key, "
-            ":outcome, :facts, :chain, :mac)",
-            **row,
-        )
+    with store.engine.begin() as connection:
+        connection.execute(delete(AuditRow))
+        if table:
+            connection.execute(insert(AuditRow), table)
 
 
 def changes(chance: random.Random) -> dict[str, Callable[[list[dict]], None]]:
