@@ -1,4 +1,4 @@
-"""What the browser computes itself, in a real Chromium: ratios to one plain pass over the volume."""
+"""What a real Chromium computes itself, as ratios to one plain pass over the volume."""
 
 from __future__ import annotations
 

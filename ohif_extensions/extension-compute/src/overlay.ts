@@ -2,9 +2,8 @@
 import type { SliceMask } from './calcium/core';
 import type { Grid, Point, Voxel } from './calcium/grid';
 import type { LesionRuns } from './calcium/lesions';
-import { lesionAt } from './calcium/lesions';
 import type { LabelPatch, Section } from './section';
-import { axisAcross, labelPatch, outlines, placing, sectionThrough, voxelAt } from './section';
+import { axisAcross, edgeCount, labelPatch, outlines, placing, sectionThrough, voxelAt } from './section';
 
 export type Color = readonly [number, number, number];
 
@@ -60,6 +59,10 @@ const SELECTED_PX = 3;
 const DASH_PX = 3;
 /** Every so many pixels along a diagonal an excluded lesion is filled. */
 const HATCH = 4;
+/** Lines around so many pixels are drawn within a frame; where there are more, it is noise, and edge pixels are borders enough. */
+const MOST_EDGES = 3000;
+/** How much more opaque edge pixels are. */
+const EDGE_OPACITY = 0.35;
 
 /**
  * A mask over a viewport.
@@ -166,7 +169,8 @@ class CanvasOverlay implements Overlay {
 
   private readonly draw = (): void => {
     const started = performance.now();
-    const context = this.canvas.getContext('2d');
+    // On the processor: a mask is small, and waiting for a software graphics driver takes longer than drawing it.
+    const context = this.canvas.getContext('2d', { willReadFrequently: true });
     const ratio = window.devicePixelRatio || 1;
     const width = Math.round(this.canvas.clientWidth * ratio);
     const height = Math.round(this.canvas.clientHeight * ratio);
@@ -220,29 +224,46 @@ function shown(content: OverlayContent, label: number): LesionLook | null {
   return look === undefined || (!look.counted && !content.showExcluded) ? null : look;
 }
 
-/** The filled part, one pixel for each voxel of the patch. */
+/** The filled part, one pixel for each voxel of the patch; edges stand out. */
 function paint(patch: LabelPatch, content: OverlayContent, document: Document): HTMLCanvasElement {
   const canvas = document.createElement('canvas');
   canvas.width = patch.columns;
   canvas.height = patch.rows;
-  const context = canvas.getContext('2d');
+  const context = canvas.getContext('2d', { willReadFrequently: true });
   if (context === null) return canvas;
   const image = context.createImageData(patch.columns, patch.rows);
-  const alpha = Math.round(255 * Math.min(Math.max(content.opacity, 0), 1));
-  for (let p = 0; p < patch.labels.length; p++) {
-    const look = shown(content, patch.labels[p]!);
-    if (look === null) continue;
-    const hatched = (Math.floor(p / patch.columns) + (p % patch.columns)) % HATCH === 0;
-    if (!look.counted && !hatched) continue;
-    image.data.set([look.color[0], look.color[1], look.color[2], alpha], 4 * p);
+  const pixels = new Uint32Array(image.data.buffer);
+  const { labels, columns } = patch;
+  const inner = colorsOf(content, content.opacity);
+  const edge = colorsOf(content, content.opacity + EDGE_OPACITY);
+  for (let p = 0; p < labels.length; p++) {
+    const label = labels[p]!;
+    if (label === 0 || inner[label] === 0) continue;
+    const x = p % columns;
+    const inside =
+      x > 0 && x + 1 < columns && labels[p - 1] === label && labels[p + 1] === label && labels[p - columns] === label && labels[p + columns] === label;
+    if (content.looks[label - 1]!.counted) pixels[p] = inside ? inner[label]! : edge[label]!;
+    else if ((Math.floor(p / columns) + x) % HATCH === 0) pixels[p] = inner[label]!;
   }
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
+/** A colour for each label as a canvas holds it, in the byte order that every browser's machine has; 0 for what is not shown. */
+function colorsOf(content: OverlayContent, opacity: number): Uint32Array {
+  const alpha = Math.round(255 * Math.min(Math.max(opacity, 0), 1));
+  const colors = new Uint32Array(content.looks.length + 1);
+  for (let label = 1; label <= content.looks.length; label++) {
+    const look = shown(content, label);
+    if (look !== null) colors[label] = (alpha << 24) | (look.color[2] << 16) | (look.color[1] << 8) | look.color[0];
+  }
+  return colors;
+}
+
 function bordersOf(patch: LabelPatch, content: OverlayContent): Prepared['borders'] {
   const borders: { look: LesionLook; path: Path2D }[] = [];
-  for (const [label, lines] of outlines(patch)) {
+  const few = edgeCount(patch) <= MOST_EDGES;
+  for (const [label, lines] of outlines(patch, each => few || content.looks[each - 1]?.selected === true)) {
     const look = shown(content, label);
     if (look === null) continue;
     const path = new Path2D();
@@ -264,11 +285,11 @@ function previewOf(
   const classes = Object.keys(looks).map(Number);
   const known = before?.looks ?? [];
   const all: LesionLook[] = [...known, ...classes.map(each => looks[each]!)];
+  let at = before?.runs.sliceStart[mask.k] ?? 0;
+  const end = before?.runs.sliceStart[mask.k + 1] ?? 0;
   const lesion = Int32Array.from(order, n => {
-    for (let at = mask.start[n]!; before !== null && at < mask.stop[n]!; at++) {
-      const found = lesionAt(before.runs, mask.k, at);
-      if (found >= 0) return found;
-    }
+    while (before !== null && at < end && before.runs.stop[at]! <= mask.start[n]!) at++;
+    if (before !== null && at < end && before.runs.start[at]! < mask.stop[n]!) return before.runs.lesion[at]!;
     return known.length + Math.max(0, classes.indexOf(mask.regionClass[n]!));
   });
   const sliceStart = new Uint32Array(shape[0] + 1).fill(order.length, mask.k + 1);

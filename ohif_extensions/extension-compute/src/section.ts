@@ -96,8 +96,20 @@ export function labelPatch(runs: LesionRuns, shape: Grid['shape'], section: Sect
   return { top, left, rows, columns, labels };
 }
 
-/** Edges of each lesion as (x0, y0, x1, y1) in pixels of the section, neighbours in one line joined; by label. */
-export function outlines(patch: LabelPatch): Map<number, number[]> {
+/** How many pixels of a patch differ from the one to the left or above: what its outlines cost. */
+export function edgeCount(patch: LabelPatch): number {
+  const { columns, labels } = patch;
+  let count = 0;
+  for (let p = 0; p < labels.length; p++) {
+    const label = labels[p]!;
+    if (p >= columns && labels[p - columns] !== label) count++;
+    if (p % columns > 0 && labels[p - 1] !== label) count++;
+  }
+  return count;
+}
+
+/** Edges of each wanted lesion as (x0, y0, x1, y1) in pixels of the section, neighbours in one line joined; by label. */
+export function outlines(patch: LabelPatch, wanted: (label: number) => boolean = () => true): Map<number, number[]> {
   const { rows, columns, labels, top, left } = patch;
   const found = new Map<number, number[]>();
   const at = (row: number, column: number): number =>
@@ -111,13 +123,15 @@ export function outlines(patch: LabelPatch): Map<number, number[]> {
   const scan = (lines: number, length: number, here: (line: number, n: number) => number, put: (label: number, line: number, from: number, to: number) => void) => {
     for (let line = 0; line <= lines; line++) {
       for (const side of [0, -1]) {
-        let [open, from] = [0, 0];
+        let open = 0;
+        let from = 0;
         for (let n = 0; n <= length; n++) {
           const label = n < length ? here(line + side, n) : 0;
-          const edge = label !== 0 && label !== here(line - 1 - side, n) ? label : 0;
+          const edge = label !== 0 && label !== here(line - 1 - side, n) && wanted(label) ? label : 0;
           if (edge === open) continue;
           if (open !== 0) put(open, line, from, n);
-          [open, from] = [edge, n];
+          open = edge;
+          from = n;
         }
       }
     }
