@@ -32,6 +32,10 @@ _VERDICTS: Final = {
     "reject": "rejects the result",
 }
 _NOT_SAID: Final = "not stated"
+_LONGEST_VALUE: Final = 150
+"""Of a header: a broken one may hold a book, and a row must fit on a page."""
+_LONGEST_NOTE: Final = 200
+"""Of a lesion, in its row; the whole stands in the assessment in the archive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +96,7 @@ def calcium_report(report: CalciumReport) -> bytes:
     return build(
         story,
         title=f"{findings['title']}: result of an algorithm",
-        head=f"{person_name(report.header)}   ID {_said(report.header, 'PatientID')}   "
+        head=f"{person_name(report.header)} · ID {_said(report.header, 'PatientID')} · "
         f"study of {_date(_said(report.header, 'StudyDate'))}",
         foot=f"{model['name']} {model['version']}, job {findings['job'][:12]}",
     )
@@ -113,10 +117,15 @@ def person_name(header: Dataset) -> str:
     return shown[0] + "".join(f" [{name}]" for name in shown[1:])
 
 
+def clipped(words: str, most: int) -> str:
+    """At most so many characters, with a sign where something is left out."""
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
 def _said(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
-    words = "" if value is None else str(value).strip()
-    return words or _NOT_SAID
+    words = "" if value is None else " ".join(str(value).split())
+    return clipped(words, _LONGEST_VALUE) or _NOT_SAID
 
 
 def _date(value: str) -> str:
@@ -259,8 +268,6 @@ def _statement(report: CalciumReport, said: Mapping[str, Any]) -> list[Flowable]
     if said["reason"]:
         verdict += f": {REASONS[said['reason']].code.meaning.lower()}"
     rows = [[text("Verdict", "small"), text(verdict + ".", "bold")]]
-    if said["note"]:
-        rows.append([text("Note", "small"), text(said["note"])])
     kept = f"Correction {said['seq']} of this study, received {_moment(said['received_at'])}"
     if said["concurrent"]:
         kept += (
@@ -274,7 +281,13 @@ def _statement(report: CalciumReport, said: Mapping[str, Any]) -> list[Flowable]
             "The numbers above are the server's for the same voxels."
         )
         rows.append([text("Check", "small"), text(words)])
-    return [text("Reader's assessment", "heading"), table(rows, (14, 126), head=False)]
+    found: list[Flowable] = [text("Reader's assessment", "heading")]
+    found.append(table(rows, (14, 126), head=False))
+    # Outside of the table, whose rows cannot go on on another page.
+    lines = [line for line in said["note"].split("\n") if line.strip()]
+    if lines:
+        found += [Spacer(1, 1 * mm), text("Note of the reader", "small"), text("\n".join(lines))]
+    return found
 
 
 def _moment(iso: str) -> str:
@@ -404,7 +417,8 @@ def _decision(said: Mapping[str, Any] | None) -> str:
         words += f", {_vessel(said['vessel'])}"
     if said["reason"]:
         words += f"; {REASONS[said['reason']].code.meaning.lower()}"
-    return words + (f"; {said['note']}" if said["note"] else "")
+    note = clipped(" ".join(said["note"].split()), _LONGEST_NOTE)
+    return words + (f"; {note}" if note else "")
 
 
 def _provenance(report: CalciumReport) -> list[Flowable]:
@@ -437,8 +451,10 @@ def _remarks(report: CalciumReport) -> list[Flowable]:
         "McCollough 2007; categories (of the score multiplied by slice spacing / 3 mm): CAC-DRS, "
         "Hecht 2018; Rumberger 1999. They hold for 130 HU alone."
     ]
-    everything = [person_name(report.header), str((report.correction or {}).get("note", ""))]
-    everything.append(_reader(report))
+    said = report.correction or {}
+    everything = [person_name(report.header), str(said.get("note", "")), _reader(report)]
+    everything += [_said(report.header, name) for name in ("StudyDescription", "SeriesDescription")]
+    everything += [one["note"] for one in (said.get("calcium") or {}).get("lesions", ())]
     if any(fonts().unprintable(one) for one in everything):
         words.append("Signs shown as ‹U+...› have no glyph on this server and stand as numbers.")
     return [Spacer(1, 3 * mm), *(text(one, "small") for one in words)]

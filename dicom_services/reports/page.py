@@ -103,7 +103,13 @@ def styles() -> dict[str, ParagraphStyle]:
         "caption": like("caption", fontSize=7, leading=8.6, alignment=1),
         "title": like("title", fontName=chosen.bold, fontSize=15, leading=19),
         "heading": like(
-            "heading", fontName=chosen.bold, fontSize=10, leading=13, spaceBefore=7, spaceAfter=3
+            "heading",
+            fontName=chosen.bold,
+            fontSize=10,
+            leading=13,
+            spaceBefore=7,
+            spaceAfter=3,
+            keepWithNext=1,
         ),
         "notice": like(
             "notice", fontName=chosen.bold, fontSize=8, leading=10, textColor=WARNING, alignment=1

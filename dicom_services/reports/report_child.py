@@ -64,13 +64,22 @@ class ReportSource:
 
 
 def key_uids(findings: Mapping[str, Any], lesions: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-    """SOP Instance UIDs of the images whose single lesions score highest, by either side."""
-    best: dict[str, float] = {}
-    parts = [row for row in findings["lesions"] if row.get("counted", True)]
-    for part in [*parts, *(part for one in lesions for part in one["slices"])]:
-        uid = part["sop_instance_uid"]
-        best[uid] = max(best.get(uid, 0.0), part["score"])
-    return sorted(best, key=lambda uid: (-best[uid], uid))[:MOST_IMAGES]
+    """SOP Instance UIDs of the images to show, of the lesions of either side.
+
+    Each lesion's best image comes first, by the lesion's score; then other images by the highest
+    score in them.
+    """
+    own: dict[str, list[Mapping[str, Any]]] = {}
+    for row in findings["lesions"]:
+        if row.get("counted", True):
+            own.setdefault(row["id"], []).append(row)
+    parts_of = [*own.values(), *(one["slices"] for one in lesions)]
+    parts_of.sort(key=lambda parts: -sum(part["score"] for part in parts))
+    best = [max(parts, key=lambda part: (part["score"], part["peak_hu"])) for parts in parts_of]
+    rest = [part for parts in parts_of for part in parts]
+    rest.sort(key=lambda part: -part["score"])
+    uids = dict.fromkeys(str(part["sop_instance_uid"]) for part in [*best, *rest])
+    return list(uids)[:MOST_IMAGES]
 
 
 def report_limited(source: ReportSource) -> bytes:

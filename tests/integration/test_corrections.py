@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 import numpy as np
 import pydicom
+import pypdf
 import pytest
 
 from dicom_services.dicom.ct_writer import write_ct_series
@@ -385,3 +386,47 @@ def test_a_correction_takes_a_moment(case: Scored, ada: Reader) -> None:
     assert ada.post(case.study, case.body()).status_code == 201
     # No benchmark: a stuck child would take its whole limit.
     assert time.monotonic() - begun < 20.0
+
+
+def test_the_report_prints_with_and_without_the_reader(case: Scored, ada: Reader) -> None:
+    body = case.body(note="Zählt: <b>alles</b>")
+    assert ada.post(case.study, body).status_code == 201
+    path = f"/api/studies/{case.study}/results/{case.job}/report.pdf"
+    begun = time.monotonic()
+    plain = ada.http.get(path)
+    with_reader = ada.http.get(path, params={"correction": body["id"]})
+    assert time.monotonic() - begun < 30.0
+    for answer in (plain, with_reader):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "application/pdf"
+        assert case.job[:12] in answer.headers["content-disposition"]
+        assert "Ada" not in answer.headers["content-disposition"]
+    reader = pypdf.PdfReader(io.BytesIO(with_reader.content))
+    said = " ".join(page.extract_text() for page in reader.pages)
+    assert "Łuk, Ada" in said
+    assert "Reader: Dr. Ada Łuk" in said
+    assert "Zählt: <b>alles</b>" in said
+    assert plain.content == ada.http.get(path).content
+
+
+@pytest.mark.parametrize(
+    ("job", "query", "status", "code"),
+    [
+        ("0" * 40, {}, 404, "result_unknown"),
+        ("", {"correction": str(uuid4())}, 404, "correction_unknown"),
+        ("", {"correction": "x"}, 422, "request"),
+        ("../..", {}, 404, "path_unknown"),
+    ],
+)
+def test_a_report_of_what_is_not_there_is_refused(
+    case: Scored, ada: Reader, job: str, query: dict[str, str], status: int, code: str
+) -> None:
+    path = f"/api/studies/{case.study}/results/{job or case.job}/report.pdf"
+    answer = ada.http.get(path, params=query)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+
+
+def test_a_report_of_a_foreign_study_is_unknown(login: Callable[..., Reader], case: Scored) -> None:
+    other = login("other-stranger", "doctor")
+    answer = other.http.get(f"/api/studies/{case.study}/results/{case.job}/report.pdf")
+    assert (answer.status_code, answer.json()["code"]) == (404, "study_unknown")
