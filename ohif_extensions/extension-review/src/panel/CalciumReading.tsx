@@ -11,6 +11,7 @@ import { proposedNumbers } from '../reading/proposed';
 import { type Change, differs } from '../reading/state';
 import { imageIdsOf, instanceNumbers } from '../viewer/study';
 import { useOverlay } from '../viewer/useOverlay';
+import { useProposalHidden } from '../viewer/useProposalHidden';
 import { showSlice } from '../viewer/viewport';
 import { AgreementNotice, InBetween, LoadNotice } from './Notices';
 import { History } from './History';
@@ -130,6 +131,8 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
     onClick: (voxel, modified) => void clicked(voxel, modified),
   });
 
+  useProposalHidden(services, findings, phase === 'ready');
+
   const say = async (verdict: Verdict) => {
     if (!desk || !user) return;
     const read = model.read();
@@ -184,32 +187,13 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
             disabled={phase !== 'ready'}
             onChange={(hu, gesture) => dispatch({ type: 'threshold', hu, gesture })}
           />
-          <ViewControls
-            services={services}
-            displaySetUid={displaySet?.displaySetInstanceUID ?? ''}
-            opacity={opacity}
-            setOpacity={setOpacity}
-            editing={editing}
-            setEditing={mayCorrect ? setEditing : null}
-          />
-          <div className="rl-row rl-block" role="group" aria-label="Steps">
-            <button type="button" className="rl-button" data-cy="rl-undo" disabled={!reading.past.length} onClick={() => dispatch({ type: 'undo' })}>
-              Undo
-            </button>
-            <button type="button" className="rl-button" data-cy="rl-redo" disabled={!reading.future.length} onClick={() => dispatch({ type: 'redo' })}>
-              Redo
-            </button>
-            <button type="button" className="rl-button" data-cy="rl-back" disabled={!changed} onClick={() => dispatch({ type: 'back' })}>
-              Back to the AI’s proposal
-            </button>
-          </div>
-          <p className="rl-said" role="status" aria-live="polite" data-cy="rl-said">
-            {said}
-          </p>
           <section className="rl-block" aria-label="Lesions">
             <h3>
               Lesions <small>{own.length}</small>
             </h3>
+            <p className="rl-said" role="status" aria-live="polite" data-cy="rl-said">
+              {said}
+            </p>
             {own.length ? <LesionTable caption="Lesions" lesions={own} {...table} /> : <p className="rl-muted">No lesion at this threshold.</p>}
             {chosen ? (
               <LesionEditor
@@ -219,6 +203,17 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
                 change={(what, gesture) => change(chosen, what, gesture)}
               />
             ) : null}
+            <div className="rl-row" role="group" aria-label="Steps">
+              <button type="button" className="rl-button" data-cy="rl-undo" disabled={!reading.past.length} onClick={() => dispatch({ type: 'undo' })}>
+                Undo
+              </button>
+              <button type="button" className="rl-button" data-cy="rl-redo" disabled={!reading.future.length} onClick={() => dispatch({ type: 'redo' })}>
+                Redo
+              </button>
+              <button type="button" className="rl-button" data-cy="rl-back" disabled={!changed} onClick={() => dispatch({ type: 'back' })}>
+                Back to the AI’s proposal
+              </button>
+            </div>
             {aside.length ? (
               <details data-cy="rl-aside">
                 <summary>
@@ -228,6 +223,14 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
               </details>
             ) : null}
           </section>
+          <ViewControls
+            services={services}
+            displaySetUid={displaySet?.displaySetInstanceUID ?? ''}
+            opacity={opacity}
+            setOpacity={setOpacity}
+            editing={editing}
+            setEditing={mayCorrect ? setEditing : null}
+          />
         </>
       ) : null}
       {mayCorrect || user === null ? (

@@ -2,6 +2,7 @@ import { useMemo, useRef, useState, type KeyboardEvent } from 'react';
 import type { DecidedLesion } from '../../../extension-compute/src/calcium/decisions';
 import type { Vessel } from '../../../shared/types';
 import { sortLesions, type SortBy } from '../reading/sort';
+import { cssColor, lookOf } from '../viewer/colors';
 import { amount, VESSEL_CHOICES } from './words';
 
 export interface LesionActions {
@@ -90,7 +91,7 @@ export function LesionTable(props: Props) {
                 onKeyDown={(event) => move(event, at)}
               >
                 <th scope="row">
-                  {lesion.id}
+                  <span className="rl-swatch" style={{ backgroundColor: cssColor(lookOf(lesion)) }} /> {lesion.id}
                   {reason ? <small title={reason}>{reason}</small> : null}
                 </th>
                 <td title={more ? `highest in slice ${slice ?? '?'}; in ${more + 1} slices` : undefined}>

@@ -1,5 +1,4 @@
 import type { Services } from '../../../shared/ohif';
-import { cssColor, VESSEL_COLORS } from '../viewer/colors';
 import { setWindow, WINDOWS } from '../viewer/viewport';
 
 interface Props {
@@ -15,8 +14,9 @@ interface Props {
 /** How the images and the mask look, and what a click on them does. */
 export function ViewControls({ services, displaySetUid, opacity, setOpacity, editing, setEditing }: Props) {
   return (
-    <div className="rl-block">
-      <label className="rl-row">
+    <section className="rl-block" aria-label="View">
+      <h3>View</h3>
+      <label className="rl-row rl-nowrap">
         <span>Mask</span>
         <input
           className="rl-grow"
@@ -45,18 +45,11 @@ export function ViewControls({ services, displaySetUid, opacity, setOpacity, edi
         ))}
       </div>
       {setEditing ? (
-        <label className="rl-row">
+        <label className="rl-row rl-nowrap">
           <input type="checkbox" data-cy="rl-click-tool" checked={editing} onChange={(event) => setEditing(event.target.checked)} />
-          <span>Click takes lesions in and out, and adds (as Shift-click does)</span>
+          <span>A click on the image edits, as Shift-click does</span>
         </label>
       ) : null}
-      <ul className="rl-legend" aria-label="Colours">
-        {Object.entries(VESSEL_COLORS).map(([vessel, color]) => (
-          <li key={vessel}>
-            <span className="rl-swatch" style={{ backgroundColor: cssColor(color) }} /> {vessel}
-          </li>
-        ))}
-      </ul>
-    </div>
+    </section>
   );
 }

@@ -21,33 +21,37 @@ interface Options {
   readonly setText: (text: VerdictText) => void;
 }
 
-const QUIET_MS = 600;
+const QUIET_MS = 400;
+const NO_TEXT: VerdictText = { reason: '', note: '' };
 
 /**
  * Puts back what this reader saved last and what they had not saved yet, then keeps what they do, sealed.
  * True until what there was is back.
  */
 export function useDraft({ model, view, desk, user, corrections, text, setText }: Options): boolean {
-  const [restored, setRestored] = useState(false);
+  const [restoredFor, setRestoredFor] = useState('');
   const { phase, reading } = view;
   const { job } = model.findings;
   const unlocked = desk?.outbox.view().unlocked === true;
-  const started = useRef(false);
+  const reader = user?.id ?? '';
+  const started = useRef('');
 
   useEffect(() => {
-    if (started.current || phase !== 'ready' || !desk || !user || !unlocked || corrections === null) return;
-    started.current = true;
+    if (!reader || started.current === reader || phase !== 'ready' || !desk || !unlocked || corrections === null) return;
+    const another = started.current !== '';
+    started.current = reader;
     void (async () => {
-      const own = corrections.find((one) => one.author.id === user.id);
-      const waiting = unsentEdit(desk, job);
-      const saved = waiting ?? own?.calcium ?? null;
       const draft = (await desk.drafts()?.load(job)) as Draft | null | undefined;
-      await model.restore(saved, draft?.edit ?? null);
-      if (draft?.text) setText(draft.text);
-      setRestored(true);
+      if (model.isNewTo(reader)) {
+        const own = corrections.find((one) => one.author.id === reader);
+        await model.restore(reader, unsentEdit(desk, job) ?? own?.calcium ?? null, draft?.edit ?? null);
+      }
+      if (draft?.text || another) setText(draft?.text ?? NO_TEXT);
+      setRestoredFor(reader);
     })();
-  }, [phase, desk, user, unlocked, corrections, job, model, setText]);
+  }, [phase, desk, reader, unlocked, corrections, job, model, setText]);
 
+  const restored = restoredFor !== '' && restoredFor === reader;
   useEffect(() => {
     if (!restored || !reading || !desk) return undefined;
     const timer = setTimeout(() => {

@@ -40,7 +40,8 @@ export class ReadingModel {
   private now: ReadingView = EMPTY;
   private listeners = new Set<() => void>();
   private loading: AbortController | null = null;
-  private restored = false;
+  /** Whose reading it is; "" while nobody's. */
+  private reader = '';
   private failures = 0;
   /** Shows one slice at a new threshold before the whole is known. */
   preview: ((mask: SliceMask) => void) | null = null;
@@ -96,12 +97,20 @@ export class ReadingModel {
     else this.rescore();
   };
 
-  /** Puts back what this reader saved (and, over it, what they had not saved yet); once for a page. */
-  async restore(saved: CalciumCorrection | null, draft: Edit | null): Promise<void> {
+  /** True when a reader's work is not in here yet: it has to be restored first. */
+  isNewTo(reader: string): boolean {
+    return this.reader !== reader;
+  }
+
+  /** Takes away what another reader did and puts back what this one saved and, over it, what they had not saved yet. */
+  async restore(reader: string, saved: CalciumCorrection | null, draft: Edit | null): Promise<void> {
     const { loaded } = this.now;
-    if (!loaded || this.restored) return;
-    this.restored = true;
-    if (saved) this.dispatch({ type: 'restore', edit: await editOf(loaded, saved), saved: true });
+    if (!loaded || this.reader === reader) return;
+    const kept = saved ? await editOf(loaded, saved) : null;
+    const another = this.reader !== '';
+    this.reader = reader;
+    if (another) this.dispatch({ type: 'propose', proposal: loaded.proposal });
+    if (kept) this.dispatch({ type: 'restore', edit: kept, saved: true });
     if (draft) this.dispatch({ type: 'restore', edit: draft, saved: false });
   }
 

@@ -5,7 +5,7 @@ import { createOverlay, type LesionLook, type Overlay } from '../../../extension
 import type { Services, Subscription } from '../../../shared/ohif';
 import type { ReadingModel, ReadingView } from '../reading/model';
 import { listenForClicks } from './clicks';
-import { ASIDE_COLOR, VESSEL_COLORS } from './colors';
+import { ASIDE_COLOR, lookOf, VESSEL_COLORS } from './colors';
 import { viewportsOf } from './viewport';
 
 interface Options {
@@ -42,10 +42,10 @@ export function useOverlay({ services, displaySetUid, model, view, selected, opa
   useEffect(() => {
     draw.current = () => {
       const { result, scored } = view;
-      const looks = scored?.lesions.map(({ id, counted, vessel, regionClass }) => ({
-        counted,
-        color: !counted && regionClass === SET_ASIDE ? ASIDE_COLOR : VESSEL_COLORS[vessel],
-        selected: id === selected,
+      const looks = scored?.lesions.map((lesion) => ({
+        counted: lesion.counted,
+        color: lookOf(lesion),
+        selected: lesion.id === selected,
       }));
       const content = result && looks && opacity > 0 ? { runs: result.runs, looks, opacity, showExcluded: true } : null;
       for (const { overlay } of attached.current.values()) overlay.update(content);
