@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-import httpx
-
 from dicom_services.checks import Check, check
 from dicom_services.configuration import built_viewer, require_private
 from dicom_services.data_folder import DataFolder, State
@@ -15,7 +13,7 @@ from dicom_services.errors import RadloopError
 from dicom_services.ports import listeners
 from dicom_services.remedies import remedy
 from dicom_services.settings import GatewaySettings, Settings
-from dicom_services.stack import gateway_address, gateway_host
+from dicom_services.stack import gateway_address, gateway_version
 from dicom_services.supervision import stack_processes
 
 _RENEW_DAYS = 30
@@ -43,16 +41,7 @@ def running_gateway_checks(folder: DataFolder, settings: Settings, state: State)
     found = "ours" if ours else "another program's" if held else "nobody listens"
     advice = f"read {folder.logs / 'gateway.log'}; radloop down && radloop up"
     port = check(ours, "gateway port", f"{state.gateway_port} is {found}", advice)
-    host = gateway_host(settings)
-    scheme = "https" if settings.gateway.tls_certificate else "http"
-    literal = f"[{host}]" if ":" in host else host
-    try:
-        # Only whether it answers is asked, of this machine: the name in a certificate is another.
-        with httpx.Client(verify=False, trust_env=False, timeout=5.0) as client:  # noqa: S501
-            told = client.get(f"{scheme}://{literal}:{state.gateway_port}/api/health").json()
-        version = str(told.get("version", ""))
-    except (httpx.HTTPError, ValueError, AttributeError):
-        version = ""
+    version = gateway_version(settings, state)
     return [port, check(version, "gateway answers", f"{address} {version}".strip(), advice)]
 
 

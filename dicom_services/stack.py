@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, Final
 
+import httpx
+
 from dicom_services.configuration import write_configuration, write_modality_configuration
 from dicom_services.data_folder import DataFolder, State, first_state
 from dicom_services.errors import ConfigError, RadloopError, UnavailableError
@@ -194,6 +196,19 @@ def gateway_address(settings: Settings, state: State) -> str:
     return f"{scheme}://{name}:{state.gateway_port}"
 
 
+def gateway_version(settings: Settings, state: State) -> str:
+    """What the gateway says it is; "" where it does not answer."""
+    host = gateway_host(settings)
+    scheme = "https" if settings.gateway.tls_certificate else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{state.gateway_port}"
+    try:
+        # Only whether it answers is asked, of this machine: the name in a certificate is another.
+        with httpx.Client(verify=False, trust_env=False, timeout=5.0) as client:  # noqa: S501  # nosec B501
+            return str(client.get(f"{address}/api/health").json()["version"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def connect(
     folder: DataFolder, state: State, *, threads: int = 4, timeout_s: float = 60.0
 ) -> Orthanc:
@@ -312,11 +327,9 @@ def _wait(
             return probe.connect_ex(("127.0.0.1", state.dicom_port)) == 0
 
     def gateway() -> bool:
-        with socket.socket() as probe:
-            if probe.connect_ex((gateway_host(settings), state.gateway_port)):
-                return False
         # Another program may have taken the port meanwhile.
-        return listeners(state.gateway_port) <= set(stack_processes(folder))
+        ours = listeners(state.gateway_port) <= set(stack_processes(folder))
+        return ours and bool(gateway_version(settings, state))
 
     services = (("redis", redis), ("orthanc", orthanc), ("front", front), ("gateway", gateway))
     for name, ready in services:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicom_services.errors import ConfigError
-from dicom_services.store.records import Places
+
+if TYPE_CHECKING:
+    from dicom_services.store.records import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class GatewayConfig:
     @property
     def places(self) -> Places:
         """Where the records are."""
+        # Brings the database's packages, which the first moments of the gateway do without.
+        from dicom_services.store.records import Places
+
         return Places(
             database=self.database,
             audit_anchor=self.audit_anchor,

@@ -22,7 +22,7 @@ from dicom_services.api.requests import (
     Origins,
     correlation,
     read_headers,
-    refuse_override,
+    refuse_address,
     require_same_origin,
 )
 from dicom_services.api.rules import Match, Rule, match, room_of
@@ -100,7 +100,7 @@ class Guard:
         scope = request.scope
         request.asked = asked = read_headers(scope["headers"])
         self._origins.require_host(asked, scope.get("server"))
-        refuse_override(scope["query_string"])
+        refuse_address(scope["raw_path"], scope["query_string"])
         if request.method not in METHODS:
             raise InputError("method")
         looked = "GET" if request.method == "HEAD" else request.method

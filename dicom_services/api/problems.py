@@ -39,6 +39,7 @@ _STATUS: Final = {
     "method_override": 400,
     "content_encoding": 415,
     "header_repeated": 400,
+    "address_too_long": 414,
     "disk_full": 507,
 }
 _BY_STATUS: Final = {404: "path_unknown", 405: "method", 413: "body_too_large"}

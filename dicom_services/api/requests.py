@@ -13,6 +13,7 @@ from dicom_services.errors import AccessError, InputError
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 MOST_HEADER_BYTES: Final = 32 << 10
+MOST_ADDRESS_BYTES: Final = 32 << 10
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9-]{8,64}\Z")
@@ -84,14 +85,16 @@ def read_headers(headers: list[tuple[bytes, bytes]]) -> Asked:
     return Asked(values, values.get(b"host", "").lower())
 
 
-def refuse_override(query: bytes) -> None:
-    """Orthanc takes `_method=DELETE` in an address for a DELETE.
+def refuse_address(path: bytes, query: bytes) -> None:
+    """Longer than a list of studies is; or with `_method=DELETE`, which Orthanc takes for a DELETE.
 
     Raises
     ------
     InputError
-        `method_override`.
+        `address_too_long`, `method_override`.
     """
+    if len(path) + len(query) > MOST_ADDRESS_BYTES:
+        raise InputError("address_too_long", most=MOST_ADDRESS_BYTES)
     if b"method" not in query.lower() and b"%" not in query:
         return
     text = query.decode("latin-1")
