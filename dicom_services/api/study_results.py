@@ -28,12 +28,14 @@ _MOST_DOCUMENTS: Final = 5
 """Of a series; what is older is told without its findings."""
 _MOST_REPORTS: Final = 200
 _KEPT_DOCUMENTS: Final = 32
-_KEPT_TITLES: Final = 2_000
+_KEPT_HEADS: Final = 2_000
 _PARALLEL: Final = 8
 _LONGEST: Final = 200
 # Numbers of our own series (dicom/report.py, dicom/assessment_report.py).
 _KINDS: Final = {"9002": "result", "9102": "assessment"}
-_TITLE_PATH: Final = "content/0040-a043/0/0008-0104"
+_TITLE: Final = "0040-a043/0/0008-0104"
+_CONTENT_DATE: Final = "0008-0023"
+_CONTENT_TIME: Final = "0008-0033"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -64,7 +66,7 @@ class StudyResults:
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
         self._documents: OrderedDict[str, Json] = OrderedDict()
-        self._titles: OrderedDict[str, str] = OrderedDict()
+        self._heads: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._room = asyncio.Semaphore(_PARALLEL)
 
     async def states(self, studies: Sequence[StudyAccess]) -> dict[str, Json]:
@@ -189,26 +191,34 @@ class StudyResults:
         tags = instance["MainDicomTags"]
         sop, maker = str(tags.get("SOPInstanceUID", "")), str(series.get("Manufacturer", ""))
         ours = maker == MANUFACTURER and _KINDS.get(str(series.get("SeriesNumber", "")))
-        day = tags.get("InstanceCreationDate") or series.get("SeriesDate", "")
-        time = tags.get("InstanceCreationTime") or series.get("SeriesTime", "")
+        title, written = await self._head(str(instance["ID"]))
+        created = moment(
+            str(tags.get("InstanceCreationDate", "")), str(tags.get("InstanceCreationTime", ""))
+        )
+        described = plain(str(series.get("SeriesDescription", "")))
         return {
             "sop_instance_uid": sop,
             "series_instance_uid": str(series.get("SeriesInstanceUID", "")),
-            "title": await self._title(str(instance["ID"]), series),
-            "created": moment(str(day), str(time)),
+            "title": title or described or "Structured report",
+            "created": written or created,
             "maker": plain(maker),
             "kind": "result" if sop in of_jobs else ours or "other",
         }
 
-    async def _title(self, instance: str, series: Json) -> str:
-        """The document's title; the series' description where it has none in plain letters."""
-        if instance not in self._titles:
-            data = await self._bytes(f"/instances/{instance}/{_TITLE_PATH}")
-            # In the character set of the file, which only its parser knows.
-            title = data.decode("ascii", "ignore") if data and data.isascii() else ""
-            title = plain(title) or plain(str(series.get("SeriesDescription", "")))
-            _remember(self._titles, instance, title or "Structured report", _KEPT_TITLES)
-        return self._titles[instance]
+    async def _head(self, instance: str) -> tuple[str, str]:
+        """The document's title, "" where it is not in plain letters, and when it was written."""
+        if instance not in self._heads:
+            paths = (_TITLE, _CONTENT_DATE, _CONTENT_TIME)
+            parts = await asyncio.gather(
+                *(self._bytes(f"/instances/{instance}/content/{path}") for path in paths)
+            )
+            # The title is in the character set of the file, which only its parser knows.
+            texts = [
+                plain(part.decode("ascii")) if part and part.isascii() else "" for part in parts
+            ]
+            head = (texts[0], moment(texts[1], texts[2]))
+            _remember(self._heads, instance, head, _KEPT_HEADS)
+        return self._heads[instance]
 
     async def _get(self, path: str) -> Any:
         async with self._room:
