@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dicom_services.api import corrections, login, problems
+from dicom_services.api import (
+    corrections,
+    documents,
+    events,
+    login,
+    problems,
+    reports,
+    results,
+)
 from dicom_services.api.compression import Compression
 from dicom_services.api.context import Context
 from dicom_services.api.dicomweb.app import dicomweb_app
@@ -62,9 +68,6 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
     api.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     api.add_exception_handler(HTTPException, problems.on_http_error)
     api.add_exception_handler(Exception, problems.on_error)
-    api.include_router(login.router)
-    api.include_router(corrections.router)
-    for name in ("results", "reports", "events", "documents"):
-        if importlib.util.find_spec(f"dicom_services.api.{name}"):
-            api.include_router(importlib.import_module(f"dicom_services.api.{name}").router)
+    for part in (login, results, reports, events, corrections, documents):
+        api.include_router(part.router)
     return api
