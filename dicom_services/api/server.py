@@ -12,6 +12,7 @@ import uvicorn
 from dicom_services.api.app import build_app
 from dicom_services.api.config import GatewayConfig
 from dicom_services.api.context import Context, close_context, open_context
+from dicom_services.api.delivery import delivering
 from dicom_services.api.protocol import PatientProtocol
 
 # The supervisor kills after ten.
@@ -37,7 +38,8 @@ async def serve(config: GatewayConfig, listener: socket) -> None:
     """Serve on a listening socket until the supervisor ends the process."""
     context = await open_context(config)
     try:
-        await _Server(_uvicorn(config, context), context).serve([listener])
+        async with delivering(context):
+            await _Server(_uvicorn(config, context), context).serve([listener])
     finally:
         await close_context(context)
 
