@@ -2,6 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore
 import { SET_ASIDE } from '../../../extension-compute/src/calcium/candidates';
 import type { DecidedLesion } from '../../../extension-compute/src/calcium/decisions';
 import type { Voxel } from '../../../extension-compute/src/calcium/grid';
+import { jump } from '../../../extension-results/src/viewer/jump';
 import type { Services } from '../../../shared/ohif';
 import type { Correction, Findings, Verdict, Vessel } from '../../../shared/types';
 import { newCorrection } from '../correction/build';
@@ -12,7 +13,6 @@ import { type Change, differs } from '../reading/state';
 import { imageIdsOf, instanceNumbers } from '../viewer/study';
 import { useOverlay } from '../viewer/useOverlay';
 import { useProposalHidden } from '../viewer/useProposalHidden';
-import { showSlice } from '../viewer/viewport';
 import { AgreementNotice, InBetween, LoadNotice } from './Notices';
 import { History } from './History';
 import { LesionEditor } from './LesionEditor';
@@ -54,7 +54,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const [selected, setSelected] = useState('');
   const [opacity, setOpacity] = useState(0.5);
   const [editing, setEditing] = useState(false);
-  const [said, setSaid] = useState('');
+  const [told, setTold] = useState('');
   const [fault, setFault] = useState('');
   const [inBetween, setInBetween] = useState<{ own: Correction; others: readonly string[] } | null>(null);
   const root = useRef<HTMLDivElement>(null);
@@ -80,6 +80,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const chosen = lesions.find((lesion) => lesion.id === selected) ?? null;
   const mayCorrect = user?.role === 'radiologist';
   const changed = reading !== null && differs(reading.now, reading.proposal);
+  const unsaved = reading !== null && (differs(reading.now, reading.saved) || text.note !== '' || text.reason !== '');
   const instanceNumber = useCallback(
     (k: number) => numbers.get(loaded?.volume.grid.sopInstanceUids[k] ?? '') ?? null,
     [numbers, loaded],
@@ -88,12 +89,13 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const reasonOf = useCallback((lesion: DecidedLesion) => reasons.get(lesion.id) ?? '', [reasons]);
 
   const select = useCallback(
-    (lesion: DecidedLesion, jump = true) => {
+    (lesion: DecidedLesion, show = true) => {
       setSelected(lesion.id);
-      const imageId = loaded?.volume.imageIds[lesion.peak.k];
-      if (jump && imageId && displaySet) void showSlice(services, displaySet.displaySetInstanceUID, imageId);
+      const { k, j, i } = lesion.peak;
+      const instance = loaded?.volume.grid.sopInstanceUids[k];
+      if (show && instance) void jump(services, findings.source_series, { sop_instance_uid: instance, row: j, column: i });
     },
-    [loaded, displaySet, services],
+    [loaded, services, findings.source_series],
   );
   const change = (lesion: DecidedLesion, what: Change, gesture?: string) =>
     dispatch({ type: 'decide', lesion, change: what, ...(gesture ? { gesture } : {}) });
@@ -106,27 +108,26 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
     if (lesion) {
       select(lesion, false);
       if (edits) change(lesion, { counted: !lesion.counted });
-      setSaid(edits ? `Lesion ${lesion.id} ${lesion.counted ? 'is out' : 'counts'}.` : `Lesion ${lesion.id}.`);
+      setTold(edits ? `Lesion ${lesion.id} ${lesion.counted ? 'is out' : 'counts'}.` : `Lesion ${lesion.id}.`);
       root.current?.querySelector<HTMLElement>(`tr[data-lesion="${CSS.escape(lesion.id)}"]`)?.focus({ preventScroll: false });
       return;
     }
     const hu = model.valueAt(voxel);
     if (!reading || !(hu >= reading.now.thresholdHu)) {
-      if (edits) setSaid(`${amount(hu, 0)} HU there: below the threshold.`);
+      if (edits) setTold(`${amount(hu, 0)} HU there: below the threshold.`);
       return;
     }
-    if (!edits) return setSaid(`${amount(hu, 0)} HU there, in no lesion. Shift-click adds it as yours.`);
+    if (!edits) return setTold(`${amount(hu, 0)} HU there, in no lesion. Shift-click adds it as yours.`);
     const added = await model.addAt(voxel);
-    if ('refused' in added) return setSaid(refusalWords(added.refused));
+    if ('refused' in added) return setTold(refusalWords(added.refused));
     setSelected(added.id);
-    setSaid(`Lesion ${added.id} is added: ${amount(hu, 0)} HU at this place.`);
+    setTold(`Lesion ${added.id} is added: ${amount(hu, 0)} HU at this place.`);
   };
   useOverlay({
     services,
     displaySetUid: displaySet?.displaySetInstanceUID ?? '',
     model,
     view,
-    selected,
     opacity,
     onClick: (voxel, modified) => void clicked(voxel, modified),
   });
@@ -144,7 +145,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
     await desk.outbox.add({ id: body.id, study: findings.study, body, madeAt: body.made_at, headline });
     if (verdict === 'modify' && read) dispatch({ type: 'saved', edit: read.edit });
     setText(NO_TEXT);
-    setSaid('Saved.');
+    setTold('Saved.');
   };
 
   const onKeyDown = (event: KeyboardEvent) => {
@@ -169,7 +170,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const columns = useColumns(findings, now, corrections, user?.id ?? '', changed);
   const own = lesions.filter((lesion) => lesion.regionClass !== SET_ASIDE);
   const aside = lesions.filter((lesion) => lesion.regionClass === SET_ASIDE);
-  const table = { selected, instanceNumber, mayChange: mayCorrect, reasonOf, select, include, assign };
+  const table = { selected, instanceNumber, mayChange: mayCorrect, reasonOf, select: (lesion: DecidedLesion) => select(lesion), include, assign };
   const agrees = loaded === null || (loaded.differences.length === 0 && loaded.missing.length === 0);
 
   return (
@@ -192,7 +193,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
               Lesions <small>{own.length}</small>
             </h3>
             <p className="rl-said" role="status" aria-live="polite" data-cy="rl-said">
-              {said}
+              {told}
             </p>
             {own.length ? <LesionTable caption="Lesions" lesions={own} {...table} /> : <p className="rl-muted">No lesion at this threshold.</p>}
             {chosen ? (
@@ -239,7 +240,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
           setText={setText}
           changed={changed}
           blocked={desk === null || restoring ? 'One moment …' : user === null ? 'Log in again to save.' : ''}
-          changesBlocked={stale ? 'The score is being computed …' : ''}
+          changesBlocked={stale ? 'The score is being computed …' : unsaved ? '' : 'Saved already'}
           fault={fault}
           say={(verdict) => void say(verdict)}
         />

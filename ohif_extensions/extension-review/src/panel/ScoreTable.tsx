@@ -60,7 +60,7 @@ export function ScoreTable({ columns }: { readonly columns: readonly ScoreColumn
           </tr>
           <tr>
             <th scope="row">
-              by spacing <small>× spacing / 3 mm</small>
+              by spacing <small className="rl-below">× spacing / 3 mm</small>
             </th>
             {columns.map((column) => (
               <td key={column.key}>{cell(column, (n) => amount(n.bySpacing))}</td>
@@ -76,10 +76,17 @@ export function ScoreTable({ columns }: { readonly columns: readonly ScoreColumn
               ))}
             </tr>
           ))}
+          {vessels.length ? (
+            <tr className="rl-subhead">
+              <th scope="colgroup" colSpan={columns.length + 1}>
+                by vessel <small>Agatston, or the score at the threshold above</small>
+              </th>
+            </tr>
+          ) : null}
           {vessels.map((vessel) => (
             <tr key={vessel} className="rl-vessel-row">
               <th scope="row">
-                {vessel} <small>{known.every((c) => c.numbers?.thresholdHu === 130) ? 'Agatston' : 'score'}</small>
+                {vessel}
               </th>
               {columns.map((column) => (
                 <td key={column.key}>{cell(column, (n) => amount(n.vessels[vessel] ?? 0))}</td>

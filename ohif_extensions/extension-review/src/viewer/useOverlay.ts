@@ -13,7 +13,6 @@ interface Options {
   readonly displaySetUid: string;
   readonly model: ReadingModel;
   readonly view: ReadingView;
-  readonly selected: string;
   /** 0 hides the mask. */
   readonly opacity: number;
   readonly onClick: (voxel: Voxel, modified: boolean) => void;
@@ -31,7 +30,7 @@ interface Attached {
 }
 
 /** Draws the live mask on every viewport that shows the series, and hears clicks on them. */
-export function useOverlay({ services, displaySetUid, model, view, selected, opacity, onClick }: Options): void {
+export function useOverlay({ services, displaySetUid, model, view, opacity, onClick }: Options): void {
   const attached = useRef(new Map<HTMLElement, Attached>());
   const click = useRef(onClick);
   useEffect(() => {
@@ -42,16 +41,13 @@ export function useOverlay({ services, displaySetUid, model, view, selected, opa
   useEffect(() => {
     draw.current = () => {
       const { result, scored } = view;
-      const looks = scored?.lesions.map((lesion) => ({
-        counted: lesion.counted,
-        color: lookOf(lesion),
-        selected: lesion.id === selected,
-      }));
+      // No thicker border for the chosen one: small lesions would be all border. A ring around it shows where it is.
+      const looks = scored?.lesions.map((lesion) => ({ counted: lesion.counted, color: lookOf(lesion) }));
       const content = result && looks && opacity > 0 ? { runs: result.runs, looks, opacity, showExcluded: true } : null;
       for (const { overlay } of attached.current.values()) overlay.update(content);
     };
     draw.current();
-  }, [view, selected, opacity]);
+  }, [view, opacity]);
 
   const { loaded } = view;
   useEffect(() => {
