@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dicom_services.api.dicomweb.retrieve import TRANSPORT
+
 MOST_UNPARSED_BYTES: Final = 64 << 10
 HEADER_S: Final = 15.0
 BODY_S: Final = 30.0
@@ -56,6 +58,8 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         super().on_message_begin()
+        # For answers that the kernel passes on, see dicomweb/pump.py.
+        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
         self._in_header, self._unparsed = True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:

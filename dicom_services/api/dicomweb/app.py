@@ -18,6 +18,7 @@ from dicom_services.api.dicomweb.answers import (
 )
 from dicom_services.api.dicomweb.origin import base_url
 from dicom_services.api.dicomweb.paths import Resource, resource_of
+from dicom_services.api.dicomweb.pump import Pumps
 from dicom_services.api.dicomweb.query import query_of
 from dicom_services.api.dicomweb.retrieve import retrieve
 from dicom_services.api.dicomweb.search import Search
@@ -78,6 +79,7 @@ class _DicomWeb:
         )
         self._search = Search(self._upstream, context.patient_keys)
         self._store = Store(context, self._upstream)
+        self._pumps = Pumps()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -94,7 +96,7 @@ class _DicomWeb:
         elif resource.form == "search":
             await self._answer_search(resource, scope, send)
         else:
-            await retrieve(self._upstream, resource, scope, receive, send)
+            await retrieve(self._upstream, self._pumps, resource, scope, receive, send)
 
     async def _answer_search(self, resource: Resource, scope: Scope, send: Send) -> None:
         if not choose("search", resource.level, 0, header(scope, b"accept")):

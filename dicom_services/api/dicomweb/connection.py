@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from typing import Final
 
@@ -207,6 +208,24 @@ class Connection(asyncio.Protocol):
             and self._transport is not None
             and not self._transport.is_closing()
         )
+
+    def detach(self) -> tuple[bytes, int] | None:
+        """What has come of a body without a length, and a socket to read the rest from.
+
+        None where that is not possible: then it is read here. The socket is a duplicate, and
+        nothing is read here any more.
+        """
+        found = self._transport.get_extra_info("socket") if self._transport else None
+        has_end = self.length is not None or self._chunked or self.complete
+        if self._transport is None or found is None or has_end or self.lost or self.cut:
+            return None
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        first = b"".join(self._chunks)
+        self._chunks.clear()
+        self._queued = 0
+        return first, os.dup(found.fileno())
 
     def rest(self) -> None:
         """Between two requests."""

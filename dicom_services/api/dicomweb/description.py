@@ -95,9 +95,10 @@ def with_description(file: IO[bytes], identity: Identity, description: str) -> C
 def _element(description: str, character_set: str, syntax: str) -> bytes:
     """The element in the character set of the object; empty where that has no such letters."""
     # ASCII is part of every character set; those that switch between several are left alone.
-    codec = "" if character_set.startswith("ISO 2022") else python_encoding.get(character_set, "")
+    is_plain = not character_set or character_set.startswith("ISO 2022")
+    codec = "ascii" if is_plain else python_encoding.get(character_set, "ascii")
     try:
-        value = description[:_LONGEST].encode(codec or "ascii")
+        value = description[:_LONGEST].encode(codec)
     except UnicodeEncodeError:
         return b""
     value += b" " * (len(value) & 1)

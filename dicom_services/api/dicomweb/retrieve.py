@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from contextlib import suppress
 from typing import Final
@@ -18,12 +19,15 @@ from dicom_services.api.dicomweb.answers import (
 )
 from dicom_services.api.dicomweb.origin import forwarded
 from dicom_services.api.dicomweb.paths import PREFIX, Resource
+from dicom_services.api.dicomweb.pump import ClientGoneError, Pump, Pumps
 from dicom_services.api.dicomweb.single_part import SinglePart
 from dicom_services.api.dicomweb.upstream import Answer, Upstream
 from dicom_services.errors import UnavailableError
 
 _WATCHED_BYTES: Final = 4 << 20
 """Larger answers are watched for clients that leave."""
+TRANSPORT: Final = "radloop.transport"
+"""Under this name the server tells the client's connection in the extensions of a request."""
 _TAIL_BYTES: Final = 256
 _BOUNDARY: Final = re.compile(r'boundary="?([A-Za-z0-9\'()+_,./:=?-]{1,200})"?')
 # What the plugin's rendering understands, PS3.18 table 8.3.5-1; names of its own it ignores.
@@ -33,7 +37,12 @@ _RENDERING: Final = re.compile(
 
 
 async def retrieve(
-    upstream: Upstream, resource: Resource, scope: Scope, receive: Receive, send: Send
+    upstream: Upstream,
+    pumps: Pumps,
+    resource: Resource,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Answer a retrieval.
 
@@ -57,7 +66,8 @@ async def retrieve(
         if choice.single:
             body = await SinglePart.open(answer)
             kind = body.kind or choice.single
-        await _relay(body, kind, receive, send)
+        if not (body is answer and await _pumped(pumps, answer, kind, scope, send)):
+            await _relay(body, kind, receive, send)
 
 
 async def _ask(upstream: Upstream, target: str, choice: Choice, scope: Scope) -> Answer:
@@ -78,6 +88,40 @@ async def _ask(upstream: Upstream, target: str, choice: Choice, scope: Scope) ->
         # It says no more than that.
         raise ProblemError(406, "not_available_so", status_of_archive=answer.status)
     raise ProblemError(502, "archive_failed", status_of_archive=answer.status)
+
+
+async def _pumped(pumps: Pumps, answer: Answer, kind: str, scope: Scope, send: Send) -> bool:
+    """Pass an answer of several objects on inside the kernel; False where that cannot be."""
+    transport = scope.get("extensions", {}).get(TRANSPORT)
+    boundary = _BOUNDARY.search(kind)
+    if transport is None or not boundary or answer.length is not None or not pumps.has_room:
+        return False
+    # Not through TLS, which is not the kernel's.
+    sink = transport.get_extra_info("socket")
+    if sink is None or transport.get_extra_info("ssl_object") is not None:
+        return False
+    detached = answer.detach()
+    if detached is None:
+        return False
+    first, source = detached
+    pump = Pump(source, os.dup(sink.fileno()), first, boundary[1])
+    headers = [
+        (b"content-type", kind.encode("latin-1", "replace")),
+        (b"transfer-encoding", b"chunked"),
+        NO_STORE,
+    ]
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while transport.get_write_buffer_size() and not transport.is_closing():
+            await asyncio.sleep(0.001)
+        await pumps.run(pump)
+    except ClientGoneError:
+        transport.abort()
+        return True
+    finally:
+        pump.stop()
+    await send({"type": "http.response.body", "body": b""})
+    return True
 
 
 async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: Send) -> None:

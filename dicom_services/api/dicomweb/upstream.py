@@ -81,6 +81,10 @@ class Answer:
             pieces.append(piece)
         return b"".join(pieces)
 
+    def detach(self) -> tuple[bytes, int] | None:
+        """As `Connection.detach`; afterwards there is nothing but to close it."""
+        return self._connection.detach()
+
     def abort(self) -> None:
         """Break it off: whoever is reading it gets an error."""
         self._connection.abort()
