@@ -24,6 +24,7 @@ PROBED: Final = 2_000
 BATCH: Final = 20
 PROBE_S: Final = 10.0
 _SAVE_S: Final = 5.0
+_PACKED: Final = b"\x1f\x8b\x08"
 
 
 class Sweep:
@@ -123,6 +124,9 @@ class Sweep:
         with suppress(OSError), stored_files.raw(path) as data:
             self._files += 1
             refusal = refusal_of_file(data)
+            if refusal is not None and refusal.reason == "not_dicom" and data[:3] == _PACKED:
+                # Findings beside a report: Orthanc hands them out and parses nothing of them.
+                return
         if refusal is not None and not self._judge(path):
             self._suspect[refusal.reason] += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import signal
@@ -340,3 +341,20 @@ def test_sweep_takes_away_what_is_deep_and_counts_what_is_only_odd(rig: Rig) -> 
     assert view["suspect"] == {"length": 3}
     again = Sweep(rig.start(), rig.home / "sweep.json", lambda *_: None, rig.orthanc.LogWarning)
     assert again.view()["files"] == 9
+
+
+def test_sweep_takes_findings_beside_a_report_for_no_fault(rig: Rig) -> None:
+    from orthanc_plugins.sweep import Sweep
+
+    rig.orthanc.receive("st", "se", 2, body=body("1.2.0"))
+    name = "12345678-1234-1234-1234-123456789abc"
+    beside = rig.place("se-0").parents[2] / name[:2] / name[2:4] / name
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(gzip.compress(b'{"schema": 2}'))
+    # A file that only begins like one is judged like any other.
+    rig.place("se-1").write_bytes(b"\x1f\x8b\x08" + body("1.2.1")[3:-3])
+    sweep = Sweep(rig.start(), rig.home / "sweep.json", lambda *_: None, rig.orthanc.LogWarning)
+    sweep.ask()
+    sweep.work()
+    view = sweep.view()
+    assert (view["files"], view["quarantined"], view["suspect"]) == (3, 0, {"preamble": 1})
