@@ -551,3 +551,54 @@ def test_job_that_found_its_series_changed_by_a_deletion_gets_a_successor(rig: R
     rig.turn(2.1)
     assert rig.queue.messages[-1]["count"] == 19
     assert rig.router.study_view("st")["state"] == "queued"
+
+
+def in_a_list(rig: Rig, study: str) -> tuple[str, str]:
+    told = rig.router.states_view([study])[study]
+    return told["state"], told["code"]
+
+
+def on_its_page(rig: Rig, study: str) -> tuple[str, str]:
+    told = rig.router.study_view(study)
+    return told["state"], told["code"]
+
+
+def test_a_list_and_the_studys_own_page_tell_the_same_at_every_step(rig: Rig) -> None:
+    rig.orthanc.receive("old", "before", 5, **CT)
+    rig.router.follow()
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.orthanc.receive("st", "other", 3, Modality="US")
+    for _ in range(3):
+        rig.turn(1.1)
+        assert in_a_list(rig, "st") == on_its_page(rig, "st")
+    job = rig.jobs("se")[0]["job"]
+    for state, more in (
+        ("running", {"stage": "analysing"}),
+        ("refused", {"code": "contrast"}),
+    ):
+        rig.router.report("se", job, state, more)
+        assert in_a_list(rig, "st") == on_its_page(rig, "st")
+    assert in_a_list(rig, "st") == ("refused", "contrast")
+
+
+def test_a_list_shows_what_the_standing_job_found(rig: Rig) -> None:
+    rig.orthanc.receive("st", "se", 20, **CT)
+    rig.settle()
+    rig.router.report("se", rig.jobs("se")[0]["job"], "done", {"summary": "Agatston 16"})
+    assert rig.router.states_view(["st", "absent"]) == {
+        "st": {"state": "done", "code": "", "summary": "Agatston 16"}
+    }
+    rig.router.run_again("se", "")
+    assert rig.router.states_view(["st"])["st"]["summary"] == ""
+    rig.turn()
+    newest = rig.jobs("se")[0]["job"]
+    rig.router.report("se", newest, "done", {"summary": "Agatston 17"})
+    assert rig.router.states_view(["st"])["st"]["summary"] == "Agatston 17"
+
+
+def test_a_list_names_what_was_there_before_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, monkeypatch)
+    rig.orthanc.series["se"] = {"study": "st", "instances": ["se-0"], "ever": 1, "facts": CT}
+    assert in_a_list(rig, "st") == on_its_page(rig, "st") == ("done", "before_radloop")
