@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import unicodedata
@@ -17,8 +18,8 @@ LEAST_CHARACTERS: Final = 12
 MOST_CHARACTERS: Final = 256
 # OWASP Password Storage Cheat Sheet, Argon2id: at least 19 MiB with two passes.
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=32 * 1024, parallelism=1)
-# At most this many at once, so that a flood of logins costs time and not memory.
-_SLOTS: Final = threading.BoundedSemaphore(4)
+# At most this many at once: a flood of logins costs those who log in time, not the images' cores.
+_SLOTS: Final = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
 _FEWEST_DIFFERENT: Final = 6
 # Stems of what stands in every list of stolen passwords, once digits around them are gone.
 _KNOWN_STEMS: Final = frozenset(

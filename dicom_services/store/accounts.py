@@ -159,7 +159,7 @@ class Accounts:
         if not _PATIENT_KEY.match(patient_key):
             raise InputError("patient_key")
         with translated(), Session(self._engine) as database, database.begin():
-            row = user_row(database, plain_name(name))
+            row = user_row(database, plain_name(name), alone=True)
             if database.get(AssignmentRow, (row.id, patient_key)) is not None:
                 return False
             database.add(
@@ -212,14 +212,15 @@ class Accounts:
         plain, now = plain_name(name), self._clock()
         with translated():
             count_try(self._engine, "code", plain, now)
-            # The row is still asked after the transaction.
-            with Session(self._engine, expire_on_commit=False) as database, database.begin():
+            with Session(self._engine) as database, database.begin():
                 row = find_user(database, plain)
                 good = login_codes.use_code(database, row.id if row else _NOBODY, code, now)
                 if row is None or row.disabled or not good:
                     raise AccessError("login_refused")
+                # In the same transaction: a code is used up by a session, not by a failure.
+                begun = sessions.begin_session(database, row, now, self._limits)
             forget_tries(self._engine, "code", plain, now)
-        return self._begin_session(row)
+        return begun
 
     def session(self, cookie: str, *, in_use: bool = True) -> Principal | None:
         """Whose session it is; None where it ended or never was.
@@ -309,7 +310,7 @@ class Accounts:
         keep_codes: bool = False,
     ) -> int:
         with translated(), Session(self._engine) as database, database.begin():
-            row = user_row(database, plain)
+            row = user_row(database, plain, alone=True)
             row.generation += 1
             row.disabled = row.disabled if disabled is None else disabled
             row.password = row.password if password is None else password

@@ -33,6 +33,8 @@ _LEAST_BYTES: Final = 32
 _LONGEST_FACTS: Final = 2000
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:@-]{0,63}\Z")
 _KEY: Final = re.compile(r"([0-9a-f]{32})?\Z")
+_FACT: Final = re.compile(r"[A-Za-z0-9 _.,:@/+-]{0,100}\Z")
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _NONE: Final[Mapping[str, Fact]] = MappingProxyType({})
 _Seen = tuple[UUID, str, str]
 
@@ -267,9 +269,13 @@ def _entry(
 ) -> Entry:
     if not _WORD.match(action) or not _WORD.match(outcome) or not _KEY.match(study_key):
         raise ValueError("an audit row holds words and keys")
+    for fact in facts.values():
+        # Names of patients and UIDs come in this form by mistake only; better nothing is written.
+        if isinstance(fact, str) and (not _FACT.match(fact) or _UID.search(fact)):
+            raise ValueError("no word of ours for an audit row")
     told = json.dumps(dict(facts), sort_keys=True, separators=(",", ":"))
     if len(told) > _LONGEST_FACTS:
-        raise ValueError("too many facts for an audit row")
+        raise ValueError("more facts than an audit row holds")
     name = principal.name if principal else actor
     return Entry(
         at=_moment(now),

@@ -98,7 +98,7 @@ class Corrections:
             return [self._opened(*row, order) for row in rows]
 
     def unstored(self, most: int = 100) -> list[Stored]:
-        """Those whose DICOM objects are not in the archive yet, oldest first.
+        """Those whose DICOM objects are not in the archive yet, the least tried and oldest first.
 
         One that does not open is left out and logged, so that it holds up no other.
         """
@@ -106,7 +106,12 @@ class Corrections:
             rows = database.execute(
                 _rows()
                 .where(col(CorrectionDeliveryRow.stored_at).is_(None))
-                .order_by(col(CorrectionRow.received_at), col(CorrectionRow.seq))
+                .order_by(
+                    # Those that always fail must not fill every round.
+                    col(CorrectionDeliveryRow.tries),
+                    col(CorrectionRow.received_at),
+                    col(CorrectionRow.seq),
+                )
                 .limit(most)
             ).all()
             orders = {key: self._order(database, key) for key in {row[0].study_key for row in rows}}

@@ -70,15 +70,16 @@ def checked_display_name(text: str) -> str:
     return plain
 
 
-def find_user(database: Session, plain: str) -> UserRow | None:
-    """The row of that name."""
+def find_user(database: Session, plain: str, *, alone: bool = False) -> UserRow | None:
+    """The row of that name; `alone` keeps others from changing it meanwhile."""
     # What could be nobody's name may hold what no database takes.
     if not _NAME.match(plain):
         return None
-    return database.scalars(select(UserRow).where(col(UserRow.name) == plain)).first()
+    wanted = select(UserRow).where(col(UserRow.name) == plain)
+    return database.scalars(wanted.with_for_update() if alone else wanted).first()
 
 
-def user_row(database: Session, plain: str) -> UserRow:
+def user_row(database: Session, plain: str, *, alone: bool = False) -> UserRow:
     """The row of that name.
 
     Raises
@@ -86,7 +87,7 @@ def user_row(database: Session, plain: str) -> UserRow:
     MissingError
         `user_unknown`.
     """
-    found = find_user(database, plain)
+    found = find_user(database, plain, alone=alone)
     if found is None:
         raise MissingError("user_unknown")
     return found

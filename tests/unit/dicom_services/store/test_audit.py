@@ -68,7 +68,12 @@ def test_without_a_principal_the_actor_is_named(store):
         {"action": "x" * 65},
         {"study_key": "1.2.840.113619"},
         {"outcome": "Müller^Jürgen"},
-        {"facts": {"text": "x" * 2001}},
+        {"facts": {"text": "x" * 101}},
+        {"facts": {str(number): "x" for number in range(1000)}},
+        {"facts": {"text": "Müller^Jürgen"}},
+        {"facts": {"text": "Doe^John"}},
+        {"facts": {"text": "1.2.840.113619"}},
+        {"facts": {"text": "line\nbreak"}},
     ],
 )
 def test_a_row_holds_words_and_keys_only(store, values):

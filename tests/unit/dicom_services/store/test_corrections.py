@@ -136,6 +136,15 @@ def test_the_first_delivery_counts(store):
     assert (got.objects, got.delivered, got.tries) == ((SR,), True, 0)
 
 
+def test_those_that_always_fail_hold_up_no_others(store):
+    ann = store.user()
+    old = [store.corrections.add(correction(ann)).id for _ in range(3)]
+    for one in old:
+        store.corrections.mark_failed(one, "series_unknown")
+    new = store.corrections.add(correction(ann)).id
+    assert [one.id for one in store.corrections.unstored(2)] == [new, old[0]]
+
+
 def test_an_unknown_one_is_missing(store):
     for call in (
         lambda: store.corrections.get(uuid.uuid4()),
