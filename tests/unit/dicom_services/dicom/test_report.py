@@ -336,10 +336,16 @@ def test_a_code_nobody_has_described_is_said_in_its_own_words() -> None:
     assert codes.reason("never_seen_before").meaning == "Never seen before"
 
 
+NO_RESULTS = ("access", "api", "store", "cli_audit.py", "cli_users.py")
+"""What refuses callers and accounts; no code of theirs can end in a result."""
+
+
 def test_every_refusal_code_in_our_packages_has_a_meaning() -> None:
     used: set[str] = set()
     for package in ("dicom_services", "ai_nodes"):
         for path in sorted((PACKAGES / package).rglob("*.py")):
+            if path.relative_to(PACKAGES).parts[1] in NO_RESULTS:
+                continue
             text = path.read_text()
             used |= set(re.findall(r'InputError\(\s*"([a-z0-9_]+)"', text))
             used |= set(re.findall(r'InputError\([^)]*else "([a-z0-9_]+)"', text))
