@@ -26,7 +26,12 @@ def unpack(data: bytes) -> dict[str, Any] | None:
     unpacker = zlib.decompressobj(_GZIP)
     try:
         text = unpacker.decompress(data, MOST_BYTES)
-        document = json.loads(text) if unpacker.eof else None
+        document = json.loads(text, parse_constant=_no_number) if unpacker.eof else None
     except (zlib.error, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and "schema" in document else None
+
+
+def _no_number(word: str) -> float:
+    """NaN and infinities, which are no JSON and would not leave again."""
+    raise ValueError(word)

@@ -33,6 +33,7 @@ def test_any_gzip_reader_can_read_it() -> None:
         gzip.compress(b"{" * 100_000),
         gzip.compress(b"[" * 100_000),
         gzip.compress(b"\xff\xfe"),
+        gzip.compress(b'{"schema": 2, "value": NaN}'),
     ],
 )
 def test_what_is_no_document_is_nothing(data: bytes) -> None:
