@@ -295,7 +295,7 @@ def test_every_code_in_which_jobs_and_series_end_has_words_of_its_own() -> None:
     plugin = "".join((ROOT / "orthanc_plugins" / f"{name}.py").read_text() for name in PLUGIN)
     worker = (ROOT / "ai_nodes" / "worker.py").read_text()
     used = set(re.findall(r'"code": "([a-z_]+)"', plugin))
-    used |= set(re.findall(r'"done", "([a-z_]+)"', plugin))
+    used |= set(re.findall(r'return "done", "([a-z_]+)"', plugin))
     used |= set(re.findall(r'_record_error\([^)]*"([a-z_]+)"\)', plugin))
     used |= set(re.findall(r'_End\("[a-z]+", "([a-z_]+)"', worker))
     used |= {"disk_full", "run_again", "incomplete", "not_selected", "no_rule"}
