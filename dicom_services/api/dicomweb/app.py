@@ -35,6 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 _FUZZY: Final = '299 radloop "fuzzymatching is not supported; only literal matching was performed"'
+_CUT: Final = '299 radloop "the archive holds more than it tells at once; narrow the search"'
 _MORE: Final = '299 radloop "there are more results; ask for them with offset"'
 
 
@@ -105,6 +106,6 @@ class _DicomWeb:
         page = await self._search.page(
             resource.level, query, scope["state"]["principal"], base_url(scope)
         )
-        warnings = [_FUZZY] * query.is_fuzzy + [_MORE] * page.more
+        warnings = [_FUZZY] * query.is_fuzzy + [_MORE] * page.more + [_CUT] * page.is_cut
         extra = [("Warning", text) for text in warnings]
         await send_json(send, 200, page.items, extra)

@@ -30,16 +30,21 @@ _STUDIES_AT_ONCE: Final = 100
 _SERIES_AT_ONCE: Final = 20
 _INSTANCES_AT_ONCE: Final = 50
 """By their UIDs in a URL, of which Orthanc reads 16 kilobytes."""
+_UID: Final = re.compile(r"[0-9.]{1,64}\Z")
+_PLACE: Final = re.compile(r"studies/[0-9.]{1,64}/series/[0-9.]{1,64}/instances\Z")
+_MOST_FOUND: Final = 10_000
+"""Where Orthanc's own limit cuts an answer without saying so, see orthanc_config.py."""
 # What only the file knows, PS3.18 table 10.6.3-5: rows, columns, bits allocated, class, frames.
 _OF_FILES: Final = ("00280010", "00280011", "00280100", TAGS["SOPClassUID"], "00280008")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Results as DICOM JSON, and whether there are more."""
+    """Results as DICOM JSON, whether there are more, and whether Orthanc told not all of them."""
 
     items: list[Item]
     more: bool
+    is_cut: bool = False
 
 
 class Search:
@@ -57,11 +62,11 @@ class Search:
         UnavailableError
             When Orthanc does not answer.
         """
-        studies = await self._studies(query, principal)
+        studies, is_cut = await self._studies(query, principal)
         wanted = slice(query.offset, query.offset + query.limit)
         if level == "studies":
             items = await self._study_items(studies[wanted], base)
-            return Page(items, len(studies) > wanted.stop)
+            return Page(items, len(studies) > wanted.stop, is_cut)
         found: list[tuple[Found, ...]] = []
         rows = self._series(query, studies)
         rows = rows if level == "series" else self._instances(query, rows)
@@ -74,7 +79,8 @@ class Search:
             items = [_series_item(study, series, base) for study, series in shown]
         else:
             items = await self._instance_items(shown, base)
-        return Page([attributes.ordered(item) for item in items], len(found) > wanted.stop)
+        items = [attributes.ordered(item) for item in items]
+        return Page(items, len(found) > wanted.stop, is_cut)
 
     async def _find(self, level: Level, query: dict[str, str]) -> list[Found]:
         # One character: to Orthanc that is one byte of UTF-8, and no letter with an accent.
@@ -93,14 +99,16 @@ class Search:
             return [one for one in found if _matches(one, patterns)]
         return found
 
-    async def _studies(self, query: Query, principal: Principal) -> list[Found]:
+    async def _studies(self, query: Query, principal: Principal) -> tuple[list[Found], bool]:
+        """Those that may be seen, and whether there may be some that Orthanc did not tell."""
         found = await self._find("studies", query.studies)
+        is_cut = len(found) >= _MOST_FOUND
         if not (principal.role == "admin" or principal.all_patients):
             found = [one for one in found if may_see(principal, self._keys.patient(_patient(one)))]
         # Newest first, and always in the same order, or pages would overlap.
         found.sort(key=lambda one: _text(one, "StudyInstanceUID"))
         found.sort(key=lambda one: (_text(one, "StudyDate"), _text(one, "StudyTime")), reverse=True)
-        return found
+        return found, is_cut
 
     async def _series(
         self, query: Query, studies: Sequence[Found]
@@ -160,14 +168,32 @@ class Search:
     async def _instance_items(self, rows: Sequence[tuple[Found, ...]], base: str) -> list[Item]:
         items = [_instance_item(base, *row) for row in rows]
         by_uid = {item[TAGS["SOPInstanceUID"]]["Value"][0]: item for item in items}
-        for some in _parts(sorted(by_uid), _INSTANCES_AT_ONCE):
-            target = "/dicom-web/instances?SOPInstanceUID=" + ",".join(some)
+        for target in _targets(rows):
             told = await self._upstream.json("GET", target)
             for one in told if isinstance(told, list) else ():
                 uid = (one.get(TAGS["SOPInstanceUID"], {}).get("Value") or [""])[0]
                 item = by_uid.get(uid, {})
                 item |= {tag: one[tag] for tag in _OF_FILES if item and tag in one}
         return items
+
+
+def _targets(rows: Sequence[tuple[Found, ...]]) -> Iterator[str]:
+    """Where Orthanc tells of these instances' files: a series at once is cheaper by half."""
+    by_series: dict[str, list[tuple[Found, ...]]] = {}
+    for row in rows:
+        by_series.setdefault(row[1]["ID"], []).append(row)
+    rest: list[str] = []
+    for some in by_series.values():
+        study, series, _ = some[0]
+        place = f"studies/{_text(study, 'StudyInstanceUID')}/series"
+        place += f"/{_text(series, 'SeriesInstanceUID')}/instances"
+        if len(some) == len(series.get("Instances", ())) and _PLACE.match(place):
+            yield f"/dicom-web/{place}"
+        else:
+            rest += [_text(row[2], "SOPInstanceUID") for row in some]
+    # What came before there was a gate may have anything for a UID.
+    for part in _parts([uid for uid in rest if _UID.match(uid)], _INSTANCES_AT_ONCE):
+        yield "/dicom-web/instances?SOPInstanceUID=" + ",".join(part)
 
 
 def _study_item(study: Found, series: Sequence[Found], base: str) -> Item:
