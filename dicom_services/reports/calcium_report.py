@@ -79,7 +79,7 @@ def calcium_report(report: CalciumReport) -> bytes:
     story: list[Flowable] = [
         text(f"{findings['title']}: result of an algorithm", "title"),
         Spacer(1, 2 * mm),
-        _study(report),
+        *_study(report),
     ]
     if findings["state"] == "refused":
         story += _refusal(report)
@@ -134,31 +134,39 @@ def _date(value: str) -> str:
     )
 
 
-def _study(report: CalciumReport) -> Table:
+def _study(report: CalciumReport) -> list[Flowable]:
     header = report.header
     time = _said(header, "StudyTime")
     clock = f" {time[:2]}:{time[2:4]}" if time[:4].isdigit() else ""
     spacing = _spacing(report)
     left = [
-        ("Patient", person_name(header)),
         ("Patient ID", _said(header, "PatientID")),
         ("Born", _date(_said(header, "PatientBirthDate"))),
         ("Sex", _said(header, "PatientSex")),
     ]
     right = [
-        ("Study", f"{_date(_said(header, 'StudyDate'))}{clock}"),
+        ("Study of", f"{_date(_said(header, 'StudyDate'))}{clock}"),
         ("Accession number", _said(header, "AccessionNumber")),
         (
             "Study, series",
             f"{_said(header, 'StudyDescription')}, {_said(header, 'SeriesDescription')}",
         ),
-        ("Images", f"{report.findings['source_instances']}{spacing}, {_said(header, 'KVP')} kVp"),
     ]
+    voltage = _said(header, "KVP")
+    images = f"{report.findings['source_instances']} images{spacing}, {voltage} kVp"
     rows = [
         [text(a, "small"), text(b), text(c, "small"), text(d)]
         for (a, b), (c, d) in zip(left, right, strict=True)
     ]
-    return table(rows, (16, 44, 24, 56), head=False)
+    found = table(
+        [
+            [text("Patient", "small"), text(person_name(header), "bold")],
+            [text("Images", "small"), text(images)],
+        ],
+        (16, 124),
+        head=False,
+    )
+    return [found, table(rows, (16, 44, 24, 56), head=False)]
 
 
 def _spacing(report: CalciumReport) -> str:
@@ -327,7 +335,7 @@ def _images(report: CalciumReport) -> list[Flowable]:
             [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]
         ),
     )
-    return [KeepTogether([text("Key images", "heading"), text(words, "small"), grid])]
+    return [text("Key images", "heading"), text(words, "lead"), grid]
 
 
 def _lesions(report: CalciumReport) -> list[Flowable]:
@@ -349,7 +357,7 @@ def _lesions(report: CalciumReport) -> list[Flowable]:
     for one in own[:MOST_LESIONS]:
         rows.append(_own_lesion(one, report.lesions))
     left_out = max(0, len(totals) - MOST_LESIONS) + max(0, len(own) - MOST_LESIONS)
-    widths = (13, 20, 12, 17, 16, 15, 30, 42) if edit else (13, 22, 14, 18, 18, 17, 48)
+    widths = (13, 17, 11, 16, 16, 19, 31, 42) if edit else (13, 22, 14, 18, 18, 19, 46)
     found: list[Flowable] = [text("Lesions", "heading"), table(rows, widths)]
     if left_out:
         found.append(text(f"{left_out} more lesions are not listed here.", "small"))

@@ -99,6 +99,7 @@ def styles() -> dict[str, ParagraphStyle]:
         "right": like("right", alignment=2),
         "bold-right": like("bold-right", fontName=chosen.bold, alignment=2),
         "small": like("small", fontSize=7, leading=8.6, textColor=FAINT),
+        "lead": like("lead", fontSize=7, leading=8.6, textColor=FAINT, keepWithNext=1),
         "small-right": like("small-right", fontSize=7, leading=8.6, textColor=FAINT, alignment=2),
         "caption": like("caption", fontSize=7, leading=8.6, alignment=1),
         "title": like("title", fontName=chosen.bold, fontSize=15, leading=19),

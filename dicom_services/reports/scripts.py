@@ -17,12 +17,17 @@ _FORMS: Final = ((0xFB50, 0xFDFF), (0xFE70, 0xFEFC))
 _LAM: Final = "\u0644"
 
 
+def runs_right_to_left(text: str) -> bool:
+    """Whether any letter of it does."""
+    return any(unicodedata.bidirectional(sign) in _RIGHT for sign in text)
+
+
 def printed(line: str) -> str:
     """`line` as its glyphs stand from left to right."""
     text = unicodedata.normalize("NFC", line)
-    kinds = [unicodedata.bidirectional(sign) for sign in text]
-    if not _RIGHT.intersection(kinds):
+    if not runs_right_to_left(text):
         return text
+    kinds = [unicodedata.bidirectional(sign) for sign in text]
     runs = _runs(_joined(text))
     strong = next(kind for kind in kinds if kind in _RIGHT or kind == "L")
     ordered = reversed(runs) if strong in _RIGHT else runs

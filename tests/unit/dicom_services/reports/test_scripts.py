@@ -70,4 +70,11 @@ def test_what_steers_or_has_no_glyph_stands_as_its_number(sign: str) -> None:
 
 
 def test_what_prints_is_not_called_unprintable() -> None:
-    assert not fonts().unprintable("Łukasiewicz\n患者")
+    assert not fonts().unprintable("Łukasiewicz\n\tΩ Иван")
+
+
+def test_east_asian_names_print_or_stand_as_numbers() -> None:
+    east = fonts().east
+    assert fonts().unprintable("患者 太郎さん 김철수") == (east == "")
+    expected = '<font name="report-east">患</font>' if east else "‹U+60A3›"
+    assert fonts().markup("患") == expected
