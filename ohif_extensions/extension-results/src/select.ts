@@ -1,5 +1,5 @@
 // Which of many results a reader sees first, and how the findings of one are laid out.
-import type { Correction, Finding, Findings, Job, LesionSlice, LesionTotal, Results, ResultObject } from '../../shared/types';
+import type { Correction, Finding, Findings, Job, LesionSlice, LesionTotal, Results, ResultObject, SeriesResults } from '../../shared/types';
 
 /** All jobs of a study that count, newest first, and those that newer ones have replaced. */
 export function jobsOf(results: Results): { current: Job[]; replaced: Job[] } {
@@ -81,6 +81,25 @@ export function openingSlice(findings: Findings): LesionSlice | null {
 
 function best(slices: readonly LesionSlice[]): LesionSlice | null {
   return slices.reduce<LesionSlice | null>((found, slice) => (found === null || slice.score > found.score ? slice : found), null);
+}
+
+/** Series that hold the objects of current results. */
+export function seriesOfResults(results: Results): string[] {
+  const found = jobsOf(results).current.flatMap(job => (job.findings?.results ?? []).map(object => object.series_instance_uid));
+  return [...new Set(found)].filter(series => series !== '');
+}
+
+/** SOP Instance UIDs of the segmentations of some jobs. */
+export function segmentationsOf(jobs: readonly Job[]): string[] {
+  return jobs.flatMap(job => (job.findings ? (objectOf(job.findings, 'SEG')?.sop_instance_uid ?? []) : []));
+}
+
+/** What is made of images, and never analysed itself. */
+const DERIVED: ReadonlySet<string> = new Set(['SR', 'SEG', 'KO', 'PR', 'RTSTRUCT', 'DOC']);
+
+/** Series of images without any job. */
+export function notAnalysed(results: Results): SeriesResults[] {
+  return results.series.filter(series => series.jobs.length === 0 && !DERIVED.has(series.modality));
 }
 
 /** The corrections of one result, newest first; each reader's last word is what counts for that reader. */

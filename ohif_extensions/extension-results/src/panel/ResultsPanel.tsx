@@ -6,7 +6,8 @@ import { studyOnScreen } from '../../../extension-review/src/viewer/study';
 import type { Services } from '../../../shared/ohif';
 import { resultsOf, type Snapshot, type StudyResults } from '../../../shared/study_results';
 import type { Results, SeriesResults } from '../../../shared/types';
-import { firstShown, jobsOf, otherReports } from '../select';
+import { firstShown, jobsOf, notAnalysed, otherReports, segmentationsOf, seriesOfResults } from '../select';
+import { fetchLate } from '../viewer/late';
 import { mayOpen } from '../viewer/openings';
 import { openResult } from '../viewer/opening';
 import { codeText, isUnderWay, stateText } from '../words';
@@ -74,7 +75,7 @@ function Study({ store }: { store: StudyResults }) {
 function Found({ store, snapshot, results }: { store: StudyResults; snapshot: Snapshot; results: Results }) {
   const { current, replaced } = jobsOf(results);
   const others = otherReports(results);
-  const waiting = results.series.filter(series => series.jobs.length === 0);
+  const waiting = notAnalysed(results);
   return (
     <>
       {!snapshot.live && snapshot.problem === null && <p className="rl-dim">Looking for news every few seconds.</p>}
@@ -123,7 +124,7 @@ function Waiting({ series }: { series: SeriesResults }) {
 
 /** Opens the newest result on the images once; the reader's own first touch of the images ends that. */
 function useOpening(results: Results | null): void {
-  const { servicesManager, commandsManager } = useSystem();
+  const { servicesManager, commandsManager, extensionManager } = useSystem();
   const [touched, setTouched] = useState(false);
   const first = results === null ? null : firstShown(results);
   const job = first?.job;
@@ -143,10 +144,17 @@ function useOpening(results: Results | null): void {
   }, []);
 
   useEffect(() => {
+    if (results !== null) {
+      void fetchLate(extensionManager, results.study, seriesOfResults(results));
+    }
+  }, [results, extensionManager]);
+
+  useEffect(() => {
     if (first === null || touched || !mayOpen(first.job)) {
       return;
     }
-    void openResult(servicesManager.services, commandsManager, first, () => false);
+    const replaced = results === null ? [] : segmentationsOf(jobsOf(results).replaced);
+    void openResult(servicesManager.services, commandsManager, first, replaced, () => false);
     // One opening for each job: `first` is another object after every look.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [job, touched]);

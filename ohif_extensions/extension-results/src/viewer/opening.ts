@@ -5,7 +5,7 @@ import type { CommandsManager, Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
 import { objectOf, openingSlice } from '../select';
 import { jump } from './jump';
-import { hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from './overlay';
+import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from './overlay';
 
 /** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
 const WINDOW = { center: 200, width: 700 };
@@ -14,8 +14,14 @@ const WAITS = 120;
 
 const wait = (): Promise<void> => new Promise(resolve => setTimeout(resolve, WAIT_MS));
 
-/** Opens the images of a result; stops when `over` says that the reader has gone elsewhere. */
-export async function openResult(services: Services, commands: CommandsManager, job: Job, over: () => boolean): Promise<void> {
+/** Opens the images of a result in place of `replaced` ones (their SEG); stops when `over` says that the reader has gone elsewhere. */
+export async function openResult(
+  services: Services,
+  commands: CommandsManager,
+  job: Job,
+  replaced: readonly string[],
+  over: () => boolean
+): Promise<void> {
   const { findings } = job;
   if (findings === null || findings.state !== 'done') {
     return;
@@ -35,6 +41,7 @@ export async function openResult(services: Services, commands: CommandsManager, 
       displaySetInstanceUIDs: [images.displaySetInstanceUID],
     });
   }
+  dropOverlays(services, commands, replaced);
   const segmentation = objectOf(findings, 'SEG');
   if (segmentation && (await until(ready, over, 8))) {
     await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);

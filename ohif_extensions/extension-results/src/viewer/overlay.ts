@@ -17,6 +17,17 @@ export function segmentationDisplaySet(services: Services, sop: string): Display
   return services.displaySetService.getDisplaySetsBy(one => one.Modality === 'SEG' && one.SOPInstanceUID === sop)[0];
 }
 
+/** Takes the overlays of results that were replaced off the images: two on top of each other look like one of another colour. */
+export function dropOverlays(services: Services, commands: CommandsManager, sops: readonly string[]): void {
+  for (const sop of sops) {
+    const overlay = segmentationDisplaySet(services, sop);
+    const viewports = overlay ? services.segmentationService.getViewportIdsWithSegmentation(overlay.displaySetInstanceUID) : [];
+    for (const viewportId of viewports) {
+      commands.runCommand('removeDisplaySetLayer', { viewportId, displaySetInstanceUID: overlay?.displaySetInstanceUID });
+    }
+  }
+}
+
 /** Lays a SEG over the viewports of its series; true once it is there. */
 export async function showOverlay(services: Services, commands: CommandsManager, series: string, sop: string): Promise<boolean> {
   const overlay = segmentationDisplaySet(services, sop);

@@ -32,6 +32,7 @@ export function withState(columns: readonly Column[]): Column[] {
     accessorFn: (row: { studyInstanceUid?: string }) => stateOf(row.studyInstanceUid ?? '')?.headline ?? '',
     header: () => 'AI',
     enableSorting: false,
+    enableColumnFilter: false,
     cell: ({ row }: { row: { original: { studyInstanceUid?: string } } }) => <StateCell study={row.original.studyInstanceUid ?? ''} />,
     meta: { label: 'AI', headerClassName: 'min-w-[170px]', cellClassName: 'min-w-[170px]', minWidth: 170, priority: 95 },
   };
