@@ -328,14 +328,18 @@ def _images(report: CalciumReport) -> list[Flowable]:
     )
     if report.correction is not None:
         words += " Blue: counted by the reader."
-    grid = Table(
-        rows,
-        colWidths=[WIDTH / _PER_ROW] * _PER_ROW,
-        style=TableStyle(
-            [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]
-        ),
-    )
-    return [text("Key images", "heading"), text(words, "lead"), grid]
+    # A table for each row, so that a page takes the rows that fit.
+    grids = [
+        Table(
+            [row],
+            colWidths=[WIDTH / _PER_ROW] * _PER_ROW,
+            style=TableStyle(
+                [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]
+            ),
+        )
+        for row in rows
+    ]
+    return [text("Key images", "heading"), text(words, "lead"), *grids]
 
 
 def _lesions(report: CalciumReport) -> list[Flowable]:
