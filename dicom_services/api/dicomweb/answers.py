@@ -36,12 +36,10 @@ async def send_problem(
     await send_whole(send, status, MEDIA_TYPE, body, headers_of(status).items())
 
 
-async def send_json(
-    send: Send, status: int, value: object, extra: Iterable[tuple[str, str]] = ()
-) -> None:
-    """DICOM JSON."""
+def json_of(value: object) -> bytes:
+    """JSON without spaces, in UTF-8; what is no letter in it becomes a question mark."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    await send_whole(send, status, "application/dicom+json", text.encode("utf-8", "replace"), extra)
+    return text.encode("utf-8", "replace")
 
 
 async def send_whole(

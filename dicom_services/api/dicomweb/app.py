@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from dicom_services.api.dicomweb.accept import choose
+from dicom_services.api.dicomweb.accept import JSON, choose
 from dicom_services.api.dicomweb.answers import (
     Message,
     ProblemError,
@@ -13,9 +13,11 @@ from dicom_services.api.dicomweb.answers import (
     Scope,
     Send,
     header,
-    send_json,
+    json_of,
     send_problem,
+    send_whole,
 )
+from dicom_services.api.dicomweb.compressed import HEADERS, SMALLEST, accepts_gzip, compressed
 from dicom_services.api.dicomweb.origin import base_url
 from dicom_services.api.dicomweb.paths import Resource, resource_of
 from dicom_services.api.dicomweb.pump import Pumps
@@ -107,5 +109,9 @@ class _DicomWeb:
             resource.level, query, scope["state"]["principal"], base_url(scope)
         )
         warnings = [_FUZZY] * query.is_fuzzy + [_MORE] * page.more + [_CUT] * page.is_cut
-        extra = [("Warning", text) for text in warnings]
-        await send_json(send, 200, page.items, extra)
+        extra = [("warning", text) for text in warnings]
+        body = json_of(page.items)
+        if len(body) >= SMALLEST and accepts_gzip(scope):
+            body = compressed(body)
+            extra += HEADERS
+        await send_whole(send, 200, JSON, body, extra)

@@ -7,6 +7,7 @@ import os
 import re
 from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote
 
 from dicom_services.api.dicomweb.accept import Choice, choose
 from dicom_services.api.dicomweb.answers import (
@@ -16,6 +17,12 @@ from dicom_services.api.dicomweb.answers import (
     Scope,
     Send,
     header,
+)
+from dicom_services.api.dicomweb.compressed import (
+    HEADERS,
+    SMALLEST,
+    Compressed,
+    accepts_gzip,
 )
 from dicom_services.api.dicomweb.origin import forwarded
 from dicom_services.api.dicomweb.paths import PREFIX, Resource
@@ -34,6 +41,7 @@ _BOUNDARY: Final = re.compile(r'boundary="?([A-Za-z0-9\'()+_,./:=?-]{1,200})"?')
 _RENDERING: Final = re.compile(
     rb"(?:(?:quality|viewport|window)=[A-Za-z0-9.,%+-]{1,120}(?:&|\Z))*\Z"
 )
+Body = Answer | SinglePart | Compressed
 
 
 async def retrieve(
@@ -53,21 +61,31 @@ async def retrieve(
     UnavailableError
         Before it, or in the middle: then the server breaks the connection.
     """
-    choice = choose(resource.form, resource.level, resource.frames, header(scope, b"accept"))
+    accept, query = accept_of(scope)
+    choice = choose(resource.form, resource.level, resource.frames, accept)
     if choice is None:
         raise ProblemError(406, "not_acceptable")
-    target = PREFIX + resource.path + _arguments(resource, scope)
+    target = PREFIX + resource.path + _arguments(resource, query)
     async with await _ask(upstream, target, choice, scope) as answer:
         if answer.length is None and scope.get("http_version") == "1.0":
             # Its end could not be told from a break.
             raise ProblemError(505, "http_version")
-        body: Answer | SinglePart = answer
+        body: Body = answer
         kind = answer.headers.get("content-type", "application/octet-stream")
         if choice.single:
             body = await SinglePart.open(answer)
             kind = body.kind or choice.single
+        elif _is_worth_packing(resource, answer, scope):
+            body = Compressed(answer)
         if not (body is answer and await _pumped(pumps, answer, kind, scope, send)):
             await _relay(body, kind, receive, send)
+
+
+def _is_worth_packing(resource: Resource, answer: Answer, scope: Scope) -> bool:
+    # Its length is known, so that a body that breaks off is told from a whole one; of HTTP/1.0 the
+    # packed one's would not be.
+    is_long = (answer.length or 0) >= SMALLEST and scope.get("http_version") != "1.0"
+    return resource.form == "metadata" and is_long and accepts_gzip(scope)
 
 
 async def _ask(upstream: Upstream, target: str, choice: Choice, scope: Scope) -> Answer:
@@ -124,10 +142,12 @@ async def _pumped(pumps: Pumps, answer: Answer, kind: str, scope: Scope, send: S
     return True
 
 
-async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: Send) -> None:
+async def _relay(body: Body, kind: str, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", kind.encode("latin-1", "replace")), NO_STORE]
     closing = b""
-    if body.length is None:
+    if isinstance(body, Compressed):
+        headers += [(name.encode(), value.encode()) for name, value in HEADERS]
+    elif body.length is None:
         found = _BOUNDARY.search(kind)
         if not found:
             raise UnavailableError("orthanc_broken_answer")
@@ -158,7 +178,7 @@ async def _relay(body: Answer | SinglePart, kind: str, receive: Receive, send: S
 class Watch:
     """Breaks an answer off when its client leaves; the server itself ends those that only wait."""
 
-    def __init__(self, body: Answer | SinglePart, receive: Receive) -> None:
+    def __init__(self, body: Body, receive: Receive) -> None:
         self.gone = False
         self._body = body
         self._receive = receive
@@ -177,9 +197,25 @@ class Watch:
             await self._task
 
 
-def _arguments(resource: Resource, scope: Scope) -> str:
-    """The query of a rendering; other forms have none."""
+def accept_of(scope: Scope) -> tuple[str, bytes]:
+    """What the client accepts, and the rest of its query: an image's address may hold the former.
+
+    PS3.18 8.3.3.1 puts the parameter `accept` before the header.
+    """
     query: bytes = scope.get("query_string", b"")
+    rest = []
+    accept = header(scope, b"accept")
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name == b"accept":
+            accept = unquote(value.decode("latin-1"))
+        elif part:
+            rest.append(part)
+    return accept, b"&".join(rest)
+
+
+def _arguments(resource: Resource, query: bytes) -> str:
+    """The query of a rendering; other forms have none."""
     if resource.form != "rendered" or not query:
         return ""
     if not _RENDERING.match(query):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from dicom_services.access.principal import Principal
-from dicom_services.api.dicomweb.accept import BYTES, DICOM
+from dicom_services.api.dicomweb.accept import BYTES, DICOM, JSON
 from dicom_services.api.dicomweb.admission import Admission, Refused
 from dicom_services.api.dicomweb.answers import (
     ProblemError,
@@ -19,8 +19,9 @@ from dicom_services.api.dicomweb.answers import (
     Scope,
     Send,
     header,
-    send_json,
+    json_of,
     send_problem,
+    send_whole,
 )
 from dicom_services.api.dicomweb.belonging import FOREIGN, Belonging
 from dicom_services.api.dicomweb.description import Content, with_description
@@ -236,7 +237,7 @@ async def _answer(scope: Scope, send: Send, outcomes: list[Outcome]) -> None:
     if failed:
         told["00081198"] = {"vr": "SQ", "Value": [_failed(one) for one in failed]}
     status = 200 if not failed else 202 if stored else 409
-    await send_json(send, status, dict(sorted(told.items())))
+    await send_whole(send, status, JSON, json_of(dict(sorted(told.items()))))
 
 
 def _named(one: Outcome) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from types import SimpleNamespace
 from typing import Any
 
@@ -209,3 +210,47 @@ def test_other_methods_are_not_there(tmp_path, method):
     call = Call(tmp_path, 1, method=method)
     asyncio.run(call.run())
     assert call.status == 405
+
+
+JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n"
+GZIP = [(b"host", b"localhost"), (b"accept-encoding", b"br;q=0, gzip")]
+
+
+def test_long_metadata_are_packed_for_who_unpacks_them(tmp_path):
+    text = b"[" + b'{"00080005": "ISO_IR 192"},' * 50_000 + b"]"
+    answer = JSON_HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text
+    call = called(tmp_path, answer, path=f"{SERIES}/metadata", headers=GZIP)
+    assert call.headers[b"content-encoding"] == b"gzip"
+    assert b"content-length" not in call.headers
+    assert gzip.decompress(call.body) == text
+    assert len(call.body) < len(text) // 20
+    plain = called(tmp_path, answer, path=f"{SERIES}/metadata")
+    assert plain.body == text
+    assert b"content-encoding" not in plain.headers
+    images = called(tmp_path, HEAD + b"\r\n" + BODY, headers=GZIP)
+    assert b"content-encoding" not in images.headers
+
+
+def test_packed_metadata_that_break_off_are_broken_off(tmp_path):
+    answer = JSON_HEAD + b"Content-Length: 9999999\r\n\r\n" + b"[" * 500_000
+    call = called(tmp_path, answer, path=f"{SERIES}/metadata", headers=GZIP)
+    assert call.error.code == "orthanc_broken_answer"
+    assert not call.is_whole
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        (b"accept=image/png", b"Accept: image/png\r\n"),
+        (b"accept=image%2Fpng&quality=90", b"Accept: image/png\r\n"),
+        (b"quality=90", b"Accept: image/jpeg\r\n"),
+    ],
+)
+def test_an_address_may_say_what_is_accepted(tmp_path, query, asked):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    path = f"{SERIES}/instances/1.4/rendered"
+    call = called(tmp_path, answer, path=path, query_string=query)
+    assert call.status == 200
+    assert asked in call.seen[0]
+    assert b"accept=" not in call.seen[0]
+    assert (b"?quality=90" in call.seen[0]) == (b"quality" in query)
