@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -64,6 +65,7 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
     )
     api.state.context = context
     api.state.sessions = sessions
+    api.state.logins = CapacityLimiter(login.LOGINS_AT_ONCE)
     api.add_exception_handler(RadloopError, problems.on_error)
     api.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     api.add_exception_handler(HTTPException, problems.on_http_error)

@@ -54,6 +54,7 @@ class StudyLookup:
         self._http = http
         self._keys = keys
         self._known: dict[str, tuple[float, StudyAccess | None]] = {}
+        self._asking: dict[str, asyncio.Task[dict[str, StudyAccess]]] = {}
 
     async def find(self, uid: str) -> StudyAccess | None:
         """The study; None where there is none, or where its UID stands for several patients.
@@ -63,7 +64,16 @@ class StudyLookup:
         UnavailableError
             `orthanc_unreachable`, `orthanc_failed` or `orthanc_timeout`.
         """
-        return (await self.many((uid,))).get(uid)
+        until, study = self._known.get(uid, (0.0, None))
+        if time.monotonic() < until:
+            return study
+        asking = self._asking.get(uid)
+        if asking is None:
+            # A viewer asks for a hundred frames at once: one of them asks for all.
+            asking = asyncio.create_task(self.many((uid,)))
+            self._asking[uid] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(uid, None))
+        return (await asyncio.shield(asking)).get(uid)
 
     async def many(self, uids: Sequence[str]) -> dict[str, StudyAccess]:
         """Those of `uids` that there are, by one question to Orthanc."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Final, Literal, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -16,6 +18,11 @@ from dicom_services.api.sessions import Sessions, cookie_name
 from dicom_services.errors import AccessError, RadloopError
 
 router = APIRouter(prefix="/api", tags=["session"])
+
+T = TypeVar("T")
+LOGINS_AT_ONCE: Final = 4
+_MOST_WAITING: Final = 64
+_LATER_S: Final = 10
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -86,22 +93,11 @@ def health(context: ContextDep) -> HealthOut:
 
 
 @router.post("/login")
-def login(body: LoginIn, response: Response, context: ContextDep) -> SessionOut:
+async def login(
+    body: LoginIn, response: Response, request: Request, context: ContextDep
+) -> SessionOut:
     """Begin a session by password or one-time code."""
-    how = "code" if body.code is not None else "password"
-    try:
-        if body.code is not None:
-            principal = context.accounts.login_with_code(body.name, body.code)
-        else:
-            principal = context.accounts.login(body.name, body.password or "")
-    except RadloopError as error:
-        _note_failure(context, how, error)
-        raise
-    try:
-        context.audit.write(principal, "login", facts={"how": how})
-    except RadloopError:
-        context.accounts.logout(principal.session)
-        raise
+    principal = await _in_turn(request, lambda: _login(body, context))
     response.set_cookie(
         cookie_name(secure=context.config.secure),
         principal.session,
@@ -139,14 +135,9 @@ def session(principal: PrincipalDep) -> SessionOut:
 
 
 @router.post("/token")
-def token(body: TokenIn, context: ContextDep) -> TokenOut:
+async def token(body: TokenIn, request: Request, context: ContextDep) -> TokenOut:
     """Give an API client a token for a quarter of an hour."""
-    try:
-        issued = context.accounts.issue_bearer(body.name, body.password)
-    except RadloopError as error:
-        _note_failure(context, "token", error)
-        raise
-    context.audit.write(context.accounts.bearer(issued), "login", facts={"how": "token"})
+    issued = await _in_turn(request, lambda: _token(body, context))
     return TokenOut(access_token=issued, expires_in=int(LIFETIME.total_seconds()))
 
 
@@ -155,6 +146,42 @@ def outbox_key(context: ContextDep, principal: PrincipalDep) -> OutboxKeyOut:
     """Give a reader's browser the key of what it could not send yet; always the same one."""
     key = context.vault.reader_key(principal.user)
     return OutboxKeyOut(key_id=context.vault.key_id, key=base64.b64encode(key).decode())
+
+
+async def _in_turn(request: Request, prove: Callable[[], T]) -> T:
+    """Few at once, for each takes a processor and memory; the rest wait, but not without end."""
+    turns: CapacityLimiter = request.app.state.logins
+    if turns.statistics().tasks_waiting >= _MOST_WAITING:
+        raise AccessError("too_many_tries", seconds=_LATER_S)
+    return await to_thread.run_sync(prove, limiter=turns)
+
+
+def _login(body: LoginIn, context: Context) -> Principal:
+    how = "code" if body.code is not None else "password"
+    try:
+        if body.code is not None:
+            principal = context.accounts.login_with_code(body.name, body.code)
+        else:
+            principal = context.accounts.login(body.name, body.password or "")
+    except RadloopError as error:
+        _note_failure(context, how, error)
+        raise
+    try:
+        context.audit.write(principal, "login", facts={"how": how})
+    except RadloopError:
+        context.accounts.logout(principal.session)
+        raise
+    return principal
+
+
+def _token(body: TokenIn, context: Context) -> str:
+    try:
+        issued = context.accounts.issue_bearer(body.name, body.password)
+    except RadloopError as error:
+        _note_failure(context, "token", error)
+        raise
+    context.audit.write(context.accounts.bearer(issued), "login", facts={"how": "token"})
+    return issued
 
 
 def _note_failure(context: Context, how: str, error: RadloopError) -> None:

@@ -137,6 +137,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 _TABLE: Final = tuple((rule, _compiled(rule.pattern)) for rule in RULES)
+# Most paths could be one of very few rules: those with as many segments, and those of any length.
+_BY_SEGMENTS: Final = {
+    count: tuple(
+        one for one in _TABLE if one[0].pattern.count("/") == count or "{rest}" in one[0].pattern
+    )
+    for count in range(16)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ def match(method: str, path: str) -> Match:
     if path.endswith("/") and not path.startswith("/explorer/"):
         path = path[:-1]
     methods = []
-    for rule, pattern in _TABLE:
+    for rule, pattern in _BY_SEGMENTS.get(path.count("/"), _TABLE):
         found = pattern.match(path)
         if found:
             if rule.method == method:

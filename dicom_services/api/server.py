@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from socket import socket
 from typing import Final
 
@@ -18,6 +20,8 @@ from dicom_services.api.protocol import PatientProtocol
 # The supervisor kills after ten.
 _GRACE_S: Final = 6
 _CONNECTIONS: Final = 2048
+# They wait for the disk and for Orthanc rather than compute.
+_THREADS: Final = 32
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
@@ -36,6 +40,7 @@ class _Server(uvicorn.Server):
 
 async def serve(config: GatewayConfig, listener: socket) -> None:
     """Serve on a listening socket until the supervisor ends the process."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "gateway"))
     context = await open_context(config)
     try:
         async with delivering(context):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from dicom_services.access.principal import Principal
@@ -32,6 +31,8 @@ class Sessions:
         self._accounts = accounts
         self._cookie = cookie_name(secure=secure)
         self._known: dict[tuple[str, str], tuple[float, Principal | None]] = {}
+        self._asking: dict[tuple[str, str], asyncio.Task[Principal | None]] = {}
+        self._ended: set[tuple[str, str]] = set()
 
     async def caller(self, asked: Asked) -> Principal | None:
         """Who asks; None for nobody.
@@ -54,28 +55,41 @@ class Sessions:
 
     def cookie(self, asked: Asked) -> str:
         """The session's cookie, "" without one; two of that name are none."""
-        text = asked.get(b"cookie")
-        if self._cookie not in text or text.count(f"{self._cookie}=") != 1:
-            return ""
-        try:
-            found = SimpleCookie(text).get(self._cookie)
-        except CookieError:
-            return ""
-        return found.value if found else ""
+        mine = [
+            value.strip()
+            for name, _, value in (one.partition("=") for one in asked.get(b"cookie").split(";"))
+            if name.strip() == self._cookie
+        ]
+        return mine[0] if len(mine) == 1 else ""
 
     def forget(self, cookie: str) -> None:
         """Ask the database next time, for the session ended here."""
-        self._known.pop(("cookie", cookie), None)
+        key = ("cookie", cookie)
+        if len(self._ended) >= _MOST:
+            self._ended.clear()
+        # For what is being asked at this moment.
+        self._ended.add(key)
+        self._known.pop(key, None)
 
     async def _ask(self, kind: str, value: str) -> Principal | None:
         now = time.monotonic()
         until, known = self._known.get((kind, value), (0.0, None))
         if now < until:
             return known
+        asking = self._asking.get((kind, value))
+        if asking is None:
+            # A viewer asks for a hundred frames at once: one of them asks for all.
+            asking = asyncio.create_task(self._look_up(kind, value))
+            self._asking[kind, value] = asking
+            asking.add_done_callback(lambda _: self._asking.pop((kind, value), None))
+        return await asyncio.shield(asking)
+
+    async def _look_up(self, kind: str, value: str) -> Principal | None:
+        begun = time.monotonic()
         ask = self._accounts.session if kind == "cookie" else self._accounts.bearer
         found = await asyncio.to_thread(ask, value)
-        if found is not None:
+        if found is not None and (kind, value) not in self._ended:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            self._known[kind, value] = (now + _TRUSTED_S, found)
+            self._known[kind, value] = (begun + _TRUSTED_S, found)
         return found

@@ -45,9 +45,16 @@ def profile(folder: Path, gateway: str) -> Path:
     viewer.mkdir(exist_ok=True)
     (viewer / "index.html").write_text(PAGE)
     (viewer / "app.0123456789abcdef.js").write_text("window.app = 1;")
+    # Far from the usual ports, for other stacks may start on this machine at the same moment.
+    http = 20_000 + 20 * (os.getpid() % 500)
+    ports = "\n".join(
+        f"{name} = {http + number}"
+        for number, name in enumerate(("http", "dicom", "redis", "gateway"))
+    )
     path = folder / "profile.toml"
     path.write_text(
-        PROFILE.read_text() + f'\n[gateway]\nviewer = "{viewer}"\nupload_gb = 0.02\n{gateway}\n'
+        f"{PROFILE.read_text()}\n[ports]\n{ports}\n"
+        f'[gateway]\nviewer = "{viewer}"\nupload_gb = 0.02\n{gateway}\n'
     )
     return path
 

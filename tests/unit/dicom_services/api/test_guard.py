@@ -12,6 +12,7 @@ from dicom_services.errors import UnavailableError
 from tests.gateway import (
     HOST,
     ORIGIN,
+    PASSWORD,
     PATIENT,
     STUDY,
     call,
@@ -280,7 +281,8 @@ def test_cookie_given_twice_is_none(guard, reader):
 
 
 def test_bearer_needs_no_csrf_token_and_beats_no_cookie(guard, context, reader):
-    token = context.accounts.issue_bearer("rita", "Correct-Horse-Battery-9")
+    context.accounts.add_user("rolf", "radiologist", PASSWORD, all_patients=True)
+    token = context.accounts.issue_bearer("rolf", PASSWORD)
     asked = {"authorization": f"Bearer {token}"}
     assert call(guard, "POST", CORRECTIONS, asked).status == 200
     spoiled = {"authorization": "Bearer no", "cookie": reader["cookie"]}
