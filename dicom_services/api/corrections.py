@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -11,9 +11,17 @@ from fastapi import APIRouter, Depends, Path, Response
 from dicom_services.access.principal import Principal
 from dicom_services.api.assessing import assess
 from dicom_services.api.context import Context, ContextDep, PrincipalDep, StudyAccess, StudyDep
+from dicom_services.api.correction_answer import (
+    CorrectionAnswer,
+    CorrectionsAnswer,
+    correction,
+)
 from dicom_services.api.correction_body import CorrectionBody, assessment_of, moment
 from dicom_services.errors import MissingError
 from dicom_services.store.correction import NewCorrection, Stored
+
+_AT_ONCE: Final = asyncio.Semaphore(2)
+"""Scoring decodes images; whoever is third waits, and the rest of the gateway does not."""
 
 
 def study_uid(study: Annotated[str, Path(pattern=r"^[0-9][0-9.]{0,63}$")]) -> str:
@@ -27,22 +35,27 @@ router = APIRouter(
 
 
 @router.get("/corrections")
-async def listed(context: ContextDep, study: StudyDep) -> dict[str, Any]:
+async def listed(context: ContextDep, study: StudyDep) -> CorrectionsAnswer:
     """All corrections of a study, oldest first."""
     stored = await asyncio.to_thread(context.corrections.of_study, study.study_key)
-    return {"corrections": [correction(one) for one in stored]}
+    return CorrectionsAnswer(corrections=[correction(one) for one in stored])
 
 
-@router.post("/corrections", status_code=201, responses={200: {"description": "Sent before."}})
+@router.post(
+    "/corrections",
+    status_code=201,
+    responses={200: {"model": CorrectionAnswer, "description": "Sent before."}},
+)
 async def add(
     body: CorrectionBody,
     response: Response,
     context: ContextDep,
     principal: PrincipalDep,
     study: StudyDep,
-) -> dict[str, Any]:
+) -> CorrectionAnswer:
     """Keep a reader's verdict on a result; the answer comes once it is on the disk."""
-    stored = await asyncio.to_thread(_keep, context, principal, study, body)
+    async with _AT_ONCE:
+        stored = await asyncio.to_thread(_keep, context, principal, study, body)
     context.corrections_waiting.set()
     response.status_code = 201 if stored.new else 200
     return correction(stored)
@@ -82,34 +95,3 @@ def _known(context: Context, id: UUID) -> Stored | None:
         return context.corrections.get(id)
     except MissingError:
         return None
-
-
-def correction(stored: Stored) -> dict[str, Any]:
-    """A correction as the API gives it."""
-    body, outcome = stored.body, stored.outcome
-    return {
-        "id": str(stored.id),
-        "seq": stored.seq,
-        "author": {"id": str(stored.author), "display_name": stored.author_name},
-        "made_at": body["made_at"],
-        "received_at": stored.received_at.isoformat(),
-        "verdict": stored.verdict,
-        "reason": stored.reason,
-        "note": stored.note,
-        "result": body["result"],
-        "source_series": body["source_series"],
-        "base": body["base"],
-        "calcium": body["calcium"],
-        "scores": outcome["scores"],
-        "score_check": outcome["score_check"],
-        "concurrent": [str(each) for each in stored.concurrent],
-        "objects": [
-            {
-                "modality": each.modality,
-                "sop_instance_uid": each.sop_instance_uid,
-                "series_instance_uid": each.series_instance_uid,
-            }
-            for each in stored.objects
-        ],
-        "delivery": "stored" if stored.delivered else "waiting",
-    }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from dicom_services.api.context import Context, ContextDep, StudyAccess, StudyDep
-from dicom_services.api.corrections import correction, study_uid
+from dicom_services.api.correction_answer import correction
+from dicom_services.api.corrections import study_uid
 from dicom_services.api.study_objects import instances_of, job_result
 from dicom_services.errors import MissingError
 from dicom_services.reports.report_child import ReportSource, key_uids, report_limited
@@ -18,6 +19,9 @@ from dicom_services.reports.report_child import ReportSource, key_uids, report_l
 router = APIRouter(
     prefix="/api/studies/{study}", tags=["documents"], dependencies=[Depends(study_uid)]
 )
+
+_AT_ONCE: Final = asyncio.Semaphore(2)
+"""A report is a second of a processor."""
 
 Job = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$")]
 CorrectionId = Annotated[UUID | None, Query(alias="correction")]
@@ -32,7 +36,8 @@ async def report(
     job: Job, context: ContextDep, study: StudyDep, correction_id: CorrectionId = None
 ) -> Response:
     """A result on A4; beside the algorithm's numbers a reader's, where a correction is named."""
-    made = await asyncio.to_thread(_report, context, study, job, correction_id)
+    async with _AT_ONCE:
+        made = await asyncio.to_thread(_report, context, study, job, correction_id)
     # The name of a file ends up in folders and histories: it names no patient.
     headers = {"Content-Disposition": f'inline; filename="radloop-{job[:12]}.pdf"'}
     return Response(made, media_type="application/pdf", headers=headers)
@@ -73,4 +78,5 @@ def _correction(
     stored = context.corrections.get(correction_id)
     if stored.study_key != study.study_key or stored.body["result"]["job"] != job:
         raise MissingError("correction_unknown")
-    return correction(stored), list(stored.outcome["lesions"])
+    told = correction(stored).model_dump(by_alias=True)
+    return told, list(stored.outcome["lesions"])
