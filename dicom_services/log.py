@@ -12,6 +12,7 @@ from typing import Final
 FIELDS: Final = frozenset(
     {
         "code",
+        "correlation",
         "count",
         "instances",
         "job",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -250,8 +251,6 @@ class Guard:
         if status in (408, 413, 431):
             # The rest of the body is nobody's to read.
             headers["Connection"] = "close"
-        if status >= 500:
-            event("gateway.problem", code=code, status=status)
         await _answer(send, status, body, headers)
 
     def _sending(self, request: _Request, send: Send) -> Send:
@@ -261,6 +260,16 @@ class Guard:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 request.started = True
+                status = message["status"]
+                if status >= 500:
+                    kind = request.room.strip("/") or "viewer"
+                    event(
+                        "gateway.failed",
+                        level=logging.WARNING,
+                        status=status,
+                        correlation=request.name,
+                        stage=kind,
+                    )
                 headers = self._headers.added(request.room, list(message.get("headers", ())))
                 message = {**message, "headers": [*headers, name]}
             await send(message)

@@ -16,7 +16,8 @@ MOST_HEADER_BYTES: Final = 32 << 10
 MOST_ADDRESS_BYTES: Final = 32 << 10
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
-_CORRELATION: Final = re.compile(r"[A-Za-z0-9-]{8,64}\Z")
+# Digits alone: it is logged, and no name may get there.
+_CORRELATION: Final = re.compile(r"[0-9A-Fa-f-]{8,64}\Z")
 _OVERRIDES: Final = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"_method")
 )
