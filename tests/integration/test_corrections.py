@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import numpy as np
@@ -20,11 +21,18 @@ import pydicom
 import pypdf
 import pytest
 
+from dicom_services.api.assessing import assess
+from dicom_services.api.context import StudyAccess
+from dicom_services.api.correction_body import CorrectionBody, assessment_of, moment
+from dicom_services.api.delivery import deliver, deliver_waiting
 from dicom_services.dicom.ct_writer import write_ct_series
 from dicom_services.orthanc import Orthanc
 from dicom_services.phantom_command import demo_phantom
+from dicom_services.store.correction import NewCorrection, Stored
+from dicom_services.store.database import migrate, open_database
 from tests.integration.conftest import Stack
 from tests.pacs import ended, image_series, until
+from tests.records import Store
 from tests.validators import code_value, content, dciodvfy_errors, segment_voxels
 
 WIRE = Path(__file__).resolve().parents[1] / "wire"
@@ -430,3 +438,66 @@ def test_a_report_of_a_foreign_study_is_unknown(login: Callable[..., Reader], ca
     other = login("other-stranger", "doctor")
     answer = other.http.get(f"/api/studies/{case.study}/results/{case.job}/report.pdf")
     assert (answer.status_code, answer.json()["code"]) == (404, "study_unknown")
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[Store]:
+    engine = open_database(f"sqlite:///{tmp_path / 'radloop.db'}")
+    migrate(engine)
+    yield Store(engine, tmp_path)
+    engine.dispose()
+
+
+def kept(records: Store, orthanc: Orthanc, case: Scored, **outcome: Any) -> Stored:
+    """A correction as the route keeps it."""
+    body = CorrectionBody.model_validate(case.body())
+    said = assessment_of(body)
+    name = orthanc.find("studies", {"StudyInstanceUID": case.study})[0]
+    made = assess(orthanc, StudyAccess(case.study, name, "5" * 32, "a" * 32), said)
+    new = NewCorrection(
+        id=UUID(said.id),
+        study_key="5" * 32,
+        author=records.user(f"user-{said.id[:8]}"),
+        made_at=moment(said.made_at),
+        verdict=said.verdict,
+        body=body.model_dump(by_alias=True),
+        outcome=made | outcome,
+    )
+    return records.corrections.add(new)
+
+
+def gateway(records: Store, orthanc: Orthanc) -> Any:
+    """As much of a gateway as delivery asks for."""
+    return SimpleNamespace(
+        corrections=records.corrections, audit=records.audit, orthanc=orthanc, version="0.1.0"
+    )
+
+
+def test_an_archive_that_is_away_is_tried_again_and_nothing_is_stored_twice(
+    orthanc: Orthanc, case: Scored, records: Store
+) -> None:
+    stored = kept(records, orthanc, case)
+    with Orthanc("http://127.0.0.1:1", "", "") as nobody:
+        assert deliver_waiting(gateway(records, nobody), {}) == 0
+    assert [(each.id, each.tries) for each in records.corrections.unstored()] == [(stored.id, 1)]
+    here = gateway(records, orthanc)
+    # As after a crash between storing and noting it.
+    first = deliver(here, stored)
+    assert deliver_waiting(here, {}) == 0
+    assert deliver(here, stored) == first
+    for each in first:
+        assert len(orthanc.find("instances", {"SOPInstanceUID": each.sop_instance_uid})) == 1
+
+
+def test_a_study_that_is_gone_stays_waiting_and_holds_up_no_other(
+    orthanc: Orthanc, case: Scored, records: Store
+) -> None:
+    lost = kept(records, orthanc, case, study="1.2.3.4")
+    other = kept(records, orthanc, case)
+    due: dict[UUID, float] = {}
+    here = gateway(records, orthanc)
+    assert deliver_waiting(here, due) == 1
+    assert deliver_waiting(here, due) == 0
+    assert [(each.id, each.tries) for each in records.corrections.unstored()] == [(lost.id, 1)]
+    assert set(due) == {lost.id}
+    assert records.corrections.get(other.id).delivered

@@ -364,3 +364,52 @@ def test_many_lesions_are_listed_up_to_a_limit_and_counted_beyond(case: Case) ->
     report = objects(case, calcium=replace(edit, lesions=(*many, edit.lesions[2])))["SR"]
     assert "101 lesions" in texts(report, "remark")[0]
     assert "rejected" in [code_value(each) for each in content(report, "verdict")]
+
+
+def test_regions_keep_touching_lesions_apart(case: Case) -> None:
+    # Segments of the algorithm: 2 is its region, 3 what it set aside. The plaque of 450 HU is cut
+    # between them, so its halves are lesions of their own, weighted each by its own peak.
+    whole = part_of(case.ct, 1)
+    left, right = whole.copy(), whole.copy()
+    left[:, :, 22:] = False
+    right[:, :, :22] = False
+    mask = tuple(case.runs(whole, "unassigned"))
+    cut = [
+        *case.runs(part_of(case.ct, 0), "LM"),
+        *case.runs(left, "LAD"),
+        *case.runs(right, "LCx"),
+    ]
+    edit = CalciumEdit(130.0, (), tuple(cut), BrowserScores(0, 0, 0, None, 0))
+    regions = to_bytes(objects(case, calcium=edit)["SEG"])
+    counted = CountedMask(mask, {}, 130.0)
+    together = score_mask(case.files, case.index, counted)["scores"]
+    apart = score_mask_limited(case.files, case.index, counted, regions)["scores"]
+    assert (together["lesions"], apart["lesions"]) == (1, 2)
+    assert apart["volume_mm3"] == together["volume_mm3"]
+
+
+@pytest.mark.parametrize("regions", [b"", b"nothing", b"\0" * 200])
+def test_a_segmentation_that_is_none_is_refused(case: Case, regions: bytes) -> None:
+    counted = CountedMask(tuple(case.runs(part_of(case.ct, 1), "LAD")), {}, 130.0)
+    with pytest.raises(InputError, match="region_unreadable"):
+        score_mask_limited(case.files, case.index, counted, regions)
+
+
+def test_images_that_are_none_are_refused(case: Case) -> None:
+    with pytest.raises(InputError):
+        score_mask_limited([b"no image"], case.index, CountedMask((), {}, 130.0))
+
+
+def test_an_index_without_places_is_refused(case: Case) -> None:
+    index = [replace(one, position_mm=None) for one in case.index]
+    with pytest.raises(InputError, match="missing_attribute"):
+        score_mask(case.files, index, CountedMask((), {}, 130.0))
+
+
+def test_localizers_and_repeated_places_do_not_move_the_slices(case: Case) -> None:
+    scout = IndexedInstance("s", "1.2.9", (0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), 99)
+    again = replace(case.index[3], name="again", uid="1.2.8")
+    series = indexed_series(case.files[0], (scout, again, *case.index))
+    assert series.geometry.shape[0] == len(case.index)
+    assert series.k_of["1.2.8"] == series.k_of[case.index[3].uid] == 3
+    assert "1.2.9" not in series.k_of
