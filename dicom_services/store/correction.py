@@ -74,13 +74,23 @@ class Stored:
 
 
 def said(new: NewCorrection) -> dict[str, Any]:
-    """What two calls must share to be one, as it is sealed."""
+    """What two calls must share to be one, as it is sealed.
+
+    Raises
+    ------
+    InputError
+        `correction_body`, `correction_time`.
+    """
+    try:
+        made_at = moment_text(new.made_at)
+    except (OverflowError, ValueError):
+        raise InputError("correction_time") from None
     told: dict[str, Any] = json.loads(
         canonical(
             {
                 "study_key": new.study_key,
                 "author": str(new.author),
-                "made_at": moment_text(new.made_at),
+                "made_at": made_at,
                 "verdict": new.verdict,
                 "reason": new.reason,
                 "note": new.note,
@@ -111,6 +121,8 @@ def said_before(stored: Stored) -> dict[str, Any]:
 
 def moment_text(value: datetime) -> str:
     """In UTC, as it is sealed."""
+    if value.tzinfo is None:
+        raise ValueError("a moment without a time zone")
     return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 

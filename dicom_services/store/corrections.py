@@ -52,7 +52,7 @@ class Corrections:
         ------
         InputError
             `correction_id_taken` when the id stands for something else or somebody else's;
-            `correction_body` when it is no JSON, such as with NaN in it.
+            `correction_body` when it is no JSON, such as with NaN in it; `correction_time`.
         """
         told = said(new)
         with translated():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -78,6 +78,19 @@ def test_the_same_id_of_another_reader_is_refused(store):
 def test_a_body_that_is_no_json_is_refused(store, body):
     with pytest.raises(InputError, match="correction_body"):
         store.corrections.add(correction(store.user(), body=body))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2027, 3, 4),  # noqa: DTZ001
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+    ],
+)
+def test_a_moment_that_is_none_is_refused(store, moment):
+    with pytest.raises(InputError, match="correction_time"):
+        store.corrections.add(correction(store.user(), made_at=moment))
 
 
 def test_corrections_are_numbered_within_their_study(store):
