@@ -13,6 +13,7 @@ from dicom_services.api.context import ContextDep, PrincipalDep, StudyDep, conte
 from dicom_services.api.corrections import study_uid
 from dicom_services.api.result_bodies import ResultsOut, RunOut, StateOut
 from dicom_services.api.study_results import StudyResults
+from dicom_services.api.watch import Watch
 from dicom_services.errors import InputError
 
 router = APIRouter(prefix="/api", tags=["results"])
@@ -53,7 +54,11 @@ async def study_results(study: StudyDep, results: StudyResultsDep) -> JSONRespon
 
 @of_study.post("/series/{series}/rerun", status_code=202)
 async def rerun(
-    context: ContextDep, study: StudyDep, results: StudyResultsDep, series: Uid
+    request: Request,
+    context: ContextDep,
+    study: StudyDep,
+    results: StudyResultsDep,
+    series: Uid,
 ) -> RunOut:
     """Have the analysis of a series run again; the newer result takes the older one's place.
 
@@ -71,6 +76,9 @@ async def rerun(
         )
     except InputError:
         raise InputError("no_rule") from None
+    watch: Watch | None = getattr(request.app.state, "watch", None)
+    if watch is not None:
+        watch.look_soon()
     return RunOut(job=str(told["job"]))
 
 

@@ -105,6 +105,10 @@ class Watch:
             if not watched.listeners and self._watched.get(study.orthanc_id) is watched:
                 del self._watched[study.orthanc_id]
 
+    def look_soon(self) -> None:
+        """Look now rather than at the end of the pause, for something is about to change."""
+        self._wake.set()
+
     async def _look_on(self) -> None:
         stopping = asyncio.create_task(self._context.stopping.wait())
         try:
@@ -127,10 +131,10 @@ class Watch:
                 _end(watched)
 
     async def _pause(self, stopping: asyncio.Task[bool], pause_s: float) -> None:
-        self._wake.clear()
         waking = asyncio.create_task(self._wake.wait())
         await asyncio.wait((stopping, waking), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         waking.cancel()
+        self._wake.clear()
 
     async def _look(self, position: int | None) -> int:
         """See what changed since `position`, and look at the studies which that concerns."""

@@ -167,6 +167,19 @@ def test_nobody_looks_when_nobody_listens() -> None:
     run(story)
 
 
+def test_a_look_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "IDLE_S", 60.0)
+
+    async def story(rig: Rig) -> None:
+        with rig.watch.listen(ONE, READER) as listener:
+            await heard(listener)
+            rig.archive.change("st1")
+            rig.watch.look_soon()
+            assert (await heard(listener)).news is not None
+
+    run(story)
+
+
 def test_a_late_listener_hears_what_is_known_and_then_what_is_new() -> None:
     async def story(rig: Rig) -> None:
         with rig.watch.listen(ONE, READER) as early:
