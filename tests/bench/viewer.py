@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,59 @@ SIDE = 512
 LIMIT_MS = 300_000
 
 
+@contextmanager
+def watched_memory() -> Iterator[dict[str, float]]:
+    """The most memory that the browser's pages and its graphics process took together, in MB.
+
+    Memory that several processes share counts for each by its part (proportional set size).
+    """
+    found = {"most_mb": 0.0}
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.2):
+            found["most_mb"] = max(found["most_mb"], round(sum(map(_pss_mb, _pages())), 1))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _pages() -> list[int]:
+    """Renderer and graphics processes that descend from this one."""
+    parents: dict[int, int] = {}
+    kinds: dict[int, bool] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            stat = (folder / "stat").read_text()
+            words = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(stat[stat.rindex(")") + 2 :].split()[1])
+        kinds[int(folder.name)] = b"--type=renderer" in words or b"--type=gpu-process" in words
+
+    def ours(process: int) -> bool:
+        while process > 1 and process != os.getpid():
+            process = parents.get(process, 0)
+        return process == os.getpid()
+
+    return [process for process, drawn in kinds.items() if drawn and ours(process)]
+
+
+def _pss_mb(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000.0
+
+
 def main() -> None:
     """Calcium of 512 x 512 x 512 by worker and by WebGL2, and the slider's redraw of a slice."""
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
@@ -25,8 +82,11 @@ def main() -> None:
                 page.set_default_timeout(LIMIT_MS)
                 page.goto(f"{address}/speed.html")
                 page.wait_for_function("window.speed !== undefined")
-                found: dict[str, Any] = page.evaluate("side => window.speed.calcium(side)", SIDE)
-                emit(f"browser: agatston {SIDE}^3", **found)
+                with watched_memory() as memory:
+                    found: dict[str, Any] = page.evaluate(
+                        "side => window.speed.calcium(side)", SIDE
+                    )
+                emit(f"browser: agatston {SIDE}^3", **found, **memory)
             with chromium(driver) as browser:
                 page = browser.new_page()
                 page.goto(f"{address}/speed.html")

@@ -201,7 +201,7 @@ function overlayAt(turned: number, flipped: boolean): void {
       const place = viewport.worldToCanvas([...toPatientMm(grid.affine, 2, j, i)]);
       const voxel = overlay.hitTest([place[0]!, place[1]!]);
       equal(voxel, { k: 2, j, i }, 'voxel under its own place');
-      const [x, y] = place.map(value => Math.round(value * ratio));
+      const [x, y] = place.map(value => Math.floor(value * ratio));
       if (x! < 1 || y! < 1 || x! >= canvas.width - 1 || y! >= canvas.height - 1) continue;
       const [red, , blue, alpha] = context.getImageData(x!, y!, 1, 1).data;
       const hu = values[(2 * shape[1] + j) * shape[2] + i]!;
@@ -383,7 +383,7 @@ const checks: Record<string, Check> = {
   'the mask lies on its voxels': () => overlayAt(0, false),
   'the mask lies on its voxels when turned': () => overlayAt(0.6, false),
   'the mask lies on its voxels when mirrored and turned': () => overlayAt(-2.1, true),
-  'an oblique view shows no mask': () => {
+  'a view of something else, or an oblique one, shows no mask': () => {
     const grid = gridOf([4, 20, 24], AFFINE);
     const overlay = createOverlay(fakeViewport(grid, 2, 0, false, [0, 0.6, 0.8]), grid, []);
     equal([overlay.section(), overlay.hitTest([200, 150])], [null, null], 'section');
@@ -391,6 +391,11 @@ const checks: Record<string, Check> = {
     const foreign = createOverlay({ ...fakeViewport(grid, 2, 0, false), getFrameOfReferenceUID: () => '9.9' }, grid, []);
     equal(foreign.section(), null, 'another frame of reference');
     foreign.remove();
+    for (const [type, imageId, index] of [['volume3d', 'b', undefined], ['stack', 'z', undefined], ['stack', 'b', 1], ['orthographic', 'z', 2]] as const) {
+      const other = createOverlay({ ...fakeViewport(grid, 2, 0, false), type, getCurrentImageId: () => imageId }, grid, ['a', 'b', 'c', 'd']);
+      equal(other.section()?.index, index, `${type} of ${imageId}`);
+      other.remove();
+    }
   },
 };
 

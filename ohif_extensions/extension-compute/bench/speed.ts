@@ -85,13 +85,17 @@ async function calcium(side: number): Promise<Record<string, unknown>> {
     sopInstanceUids: Array.from({ length: side }, (_, k) => `1.${k}`),
   };
   const { values, classes } = chest(shape);
-  const pass = await best(ROUNDS, () => highest(values));
-  const list = await best(3, () => collect(values, classes, shape));
-  const everything = await best(2, () => collect(values, null, shape, 130));
   const volume = { values, classes, grid };
   const core = new CalciumCore(volume);
   const request = { thresholdHu: 130, added: [] };
-  const lesions = await best(ROUNDS, () => core.compute(request));
+  // In turns, so that whatever else the machine does is everybody's.
+  let [pass, list, everything, lesions] = [Infinity, Infinity, Infinity, Infinity];
+  for (let round = 0; round < ROUNDS; round++) {
+    pass = Math.min(pass, await best(1, () => highest(values)));
+    list = Math.min(list, await best(1, () => collect(values, classes, shape)));
+    lesions = Math.min(lesions, await best(1, () => core.compute(request)));
+    everything = Math.min(everything, await best(1, () => collect(values, null, shape, 130)));
+  }
   const low = await best(2, () => core.compute({ thresholdHu: 50, added: [] }));
   const slice = await best(20, () => core.slice(side / 2, 90));
   const wanted = core.compute(request);
@@ -151,11 +155,15 @@ async function redraw(): Promise<Record<string, unknown>> {
     overlay.update(null);
     read.getImageData(450, 450, 1, 1);
   });
+  // A plain pass over eight slices before each redraw: how much the machine is at something else just then.
+  const quiet = await best(40, () => highest(volume.values.subarray(0, 8 * 512 * 512)));
+  const passes: number[] = [];
   const times: number[] = [];
   const scripts: number[] = [];
   const whole: number[] = [];
   for (let n = 0; n < 60; n++) {
     const thresholdHu = 50 + ((n * 37) % 250);
+    passes.push(await best(1, () => highest(volume.values.subarray(0, 8 * 512 * 512))));
     const started = performance.now();
     const result = await engine.compute({ thresholdHu, added: [], currentSlice: 20 }, mask => {
       overlay.preview(mask, looks);
@@ -174,7 +182,7 @@ async function redraw(): Promise<Record<string, unknown>> {
   const sorted = (list: number[]) => [...list].sort((a, b) => a - b);
   const at = (list: number[], part: number) => rounded(sorted(list)[Math.floor(part * (list.length - 1))]!);
   return {
-    redraws: times.length, empty_ms: rounded(empty), script_best_ms: at(scripts, 0.05), slice_best_ms: at(times, 0.05), script_median_ms: at(scripts, 0.5), script_p95_ms: at(scripts, 0.95), slice_median_ms: at(times, 0.5), slice_p95_ms: at(times, 0.95), slice_worst_ms: at(times, 1),
+    redraws: times.length, contention_median: rounded(sorted(passes)[passes.length >> 1]! / quiet), empty_ms: rounded(empty), script_best_ms: at(scripts, 0.05), slice_best_ms: at(times, 0.05), script_median_ms: at(scripts, 0.5), script_p95_ms: at(scripts, 0.95), slice_median_ms: at(times, 0.5), slice_p95_ms: at(times, 0.95), slice_worst_ms: at(times, 1),
     all_median_ms: at(whole, 0.5), all_p95_ms: at(whole, 0.95), frame_ms: 16.67,
   };
 }

@@ -7,7 +7,9 @@ declare module 'dcmjs' {
       };
       readonly DicomMetaDictionary: {
         naturalizeDataset(dict: Record<string, unknown>): Record<string, unknown>;
+        denaturalizeDataset(dataset: Record<string, unknown>): Record<string, unknown>;
       };
+      readonly DicomDict: new (meta: Record<string, unknown>) => { dict: Record<string, unknown>; write(): ArrayBuffer };
     };
   }
   export const data: Dcmjs['data'] | undefined;

@@ -136,6 +136,8 @@ class CanvasOverlay implements Overlay {
   }
 
   section(): Section | null {
+    const { type } = this.viewport;
+    if (type !== undefined && type !== 'stack' && type !== 'orthographic') return null;
     const frame = this.viewport.getFrameOfReferenceUID?.();
     if (frame !== undefined && frame !== '' && this.grid.frameUid !== '' && frame !== this.grid.frameUid) return null;
     const { viewPlaneNormal, focalPoint } = this.viewport.getCamera();
@@ -148,7 +150,7 @@ class CanvasOverlay implements Overlay {
       if (k !== undefined) return { axis, index: k };
     }
     // A stack has no place in space but its images': another series' is not ours.
-    if (this.viewport.type === 'stack') return null;
+    if (type === 'stack') return null;
     return sectionThrough(this.grid, axis, focalPoint as unknown as Point);
   }
 
