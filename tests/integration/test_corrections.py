@@ -440,6 +440,29 @@ def test_a_report_of_a_foreign_study_is_unknown(login: Callable[..., Reader], ca
     assert (answer.status_code, answer.json()["code"]) == (404, "study_unknown")
 
 
+def test_a_superseded_result_can_still_be_assessed_and_printed(
+    stack: Stack, orthanc: Orthanc, ada: Reader, tmp_path: Path
+) -> None:
+    case = scored(stack, orthanc, tmp_path, "corrections-superseded")
+    path = f"/api/studies/{case.study}/series/{case.series}/rerun"
+    again = ada.http.post(path, json={})
+    assert again.status_code == 202, again.text
+
+    def newer() -> bool:
+        series = image_series(ended(orthanc, case.study))
+        return len(series["jobs"]) == 2 and series["jobs"][0]["state"] == "done"
+
+    until(newer, 90.0)
+    body = case.body()
+    assert ada.post(case.study, body).status_code == 201
+    delivered(ada, case, body["id"])
+    report = ada.http.get(f"/api/studies/{case.study}/results/{case.job}/report.pdf")
+    said = " ".join(
+        page.extract_text() for page in pypdf.PdfReader(io.BytesIO(report.content)).pages
+    )
+    assert "A newer result of this series exists." in said
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[Store]:
     engine = open_database(f"sqlite:///{tmp_path / 'radloop.db'}")
