@@ -186,7 +186,10 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
           <ThresholdControl
             thresholdHu={reading.now.thresholdHu}
             disabled={phase !== 'ready'}
-            onChange={(hu, gesture) => dispatch({ type: 'threshold', hu, gesture })}
+            onChange={(hu, gesture) => {
+              setTold('');
+              dispatch({ type: 'threshold', hu, gesture });
+            }}
           />
           <section className="rl-block" aria-label="Lesions">
             <h3>

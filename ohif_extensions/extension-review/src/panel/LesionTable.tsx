@@ -78,7 +78,7 @@ export function LesionTable(props: Props) {
           {shown.map((lesion, at) => {
             const reason = reasonOf(lesion);
             const slice = instanceNumber(lesion.peak.k);
-            const more = lesion.slices.length - 1;
+            const more = new Set(lesion.slices.map(({ k }) => k)).size - 1;
             return (
               <tr
                 key={lesion.id}
