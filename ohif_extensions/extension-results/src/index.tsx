@@ -6,7 +6,9 @@ import { id } from './id';
 import { ResultsPanel } from './panel/ResultsPanel';
 import { keepSession } from './session/keeper';
 import { brand } from './session/logo';
-import { forgetOpenings } from './viewer/openings';
+import { Opener } from './viewer/opener';
+
+let opener: Opener | null = null;
 
 const extension: Extension = {
   id,
@@ -19,7 +21,14 @@ const extension: Extension = {
     { name: 'results', iconName: 'tab-patient-info', iconLabel: 'AI results', label: 'AI results', component: ResultsPanel },
   ],
   getCustomizationModule: () => [{ name: 'global', value: customizations }],
-  onModeExit: forgetOpenings,
+  onModeEnter(managers) {
+    opener?.stop();
+    opener = new Opener(managers);
+  },
+  onModeExit() {
+    opener?.stop();
+    opener = null;
+  },
 };
 
 export default extension;

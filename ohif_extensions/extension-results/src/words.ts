@@ -13,7 +13,8 @@ const UNITS: Readonly<Record<string, string>> = {
 };
 
 export function unitText(unit: string | null): string {
-  return unit === null ? '' : (UNITS[unit] ?? unit);
+  // What stands in braces is UCUM's annotation, which is words already.
+  return unit === null ? '' : (UNITS[unit] ?? unit.replace(/^\{(.*)\}$/, '$1'));
 }
 
 /** One digit after the point below 1000, none above; whole numbers stay whole. */

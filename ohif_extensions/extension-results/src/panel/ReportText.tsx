@@ -2,8 +2,13 @@
 import { useEffect, useState } from 'react';
 
 import { ApiProblem, api, paths } from '../../../shared/client';
-import type { ReadableReport } from '../../../shared/types';
+import type { ReadableReport, ReportItem } from '../../../shared/types';
 import { codeText, timeText, unitText } from '../words';
+
+/** Identifiers are for machines; they stay in the document. */
+function forPeople(item: ReportItem): boolean {
+  return item.kind !== 'UIDREF' && !/^[\d.]{20,64}$/.test(item.value);
+}
 
 export function ReportText({ study, sop, title }: { study: string; sop: string; title: string }) {
   const [open, setOpen] = useState(false);
@@ -48,7 +53,7 @@ function Loaded({ study, sop }: { study: string; sop: string }) {
           {warning}
         </p>
       ))}
-      {report.items.map((item, index) => (
+      {report.items.filter(forPeople).map((item, index) => (
         <div key={index} style={{ paddingLeft: `${Math.min(item.level, 8) * 10}px` }}>
           {item.name}
           {item.value !== '' && `: ${item.value} ${unitText(item.unit)}`}

@@ -1,15 +1,12 @@
 // The panel "AI results": everything the AI has said about the study on the screen, and what readers made of it.
 import { useSystem } from '@ohif/core';
-import { useCallback, useEffect, useState, useSyncExternalStore } from 'react';
+import { useCallback, useSyncExternalStore } from 'react';
 
 import { studyOnScreen } from '../../../extension-review/src/viewer/study';
 import type { Services } from '../../../shared/ohif';
 import { resultsOf, type Snapshot, type StudyResults } from '../../../shared/study_results';
 import type { Results, SeriesResults } from '../../../shared/types';
-import { firstShown, jobsOf, notAnalysed, otherReports, segmentationsOf, seriesOfResults } from '../select';
-import { fetchLate } from '../viewer/late';
-import { mayOpen } from '../viewer/openings';
-import { openResult } from '../viewer/opening';
+import { jobsOf, notAnalysed, otherReports } from '../select';
 import { codeText, isUnderWay, stateText } from '../words';
 import { JobCard } from './JobCard';
 import { ReportList } from './ReportList';
@@ -44,7 +41,6 @@ function useStudy(services: Services): string {
 
 function Study({ store }: { store: StudyResults }) {
   const snapshot = useSyncExternalStore(store.subscribe, store.current);
-  useOpening(snapshot.results);
   const { results, problem } = snapshot;
   return (
     <>
@@ -120,42 +116,4 @@ function Waiting({ series }: { series: SeriesResults }) {
       {series.excluded_by !== '' && <span className="rl-dim"> (left out by “{series.excluded_by.replaceAll('_', ' ')}”)</span>}
     </p>
   );
-}
-
-/** Opens the newest result on the images once; the reader's own first touch of the images ends that. */
-function useOpening(results: Results | null): void {
-  const { servicesManager, commandsManager, extensionManager } = useSystem();
-  const [touched, setTouched] = useState(false);
-  const first = results === null ? null : firstShown(results);
-  const job = first?.job;
-
-  useEffect(() => {
-    const touch = (event: Event): void => {
-      if (event.target instanceof Element && event.target.closest('[data-viewport-uid], .viewport-element, [data-cy="viewport-grid"]')) {
-        setTouched(true);
-      }
-    };
-    document.addEventListener('pointerdown', touch, true);
-    document.addEventListener('wheel', touch, { capture: true, passive: true });
-    return () => {
-      document.removeEventListener('pointerdown', touch, true);
-      document.removeEventListener('wheel', touch, true);
-    };
-  }, []);
-
-  useEffect(() => {
-    if (results !== null) {
-      void fetchLate(extensionManager, results.study, seriesOfResults(results));
-    }
-  }, [results, extensionManager]);
-
-  useEffect(() => {
-    if (first === null || touched || !mayOpen(first.job)) {
-      return;
-    }
-    const replaced = results === null ? [] : segmentationsOf(jobsOf(results).replaced);
-    void openResult(servicesManager.services, commandsManager, first, replaced, () => false);
-    // One opening for each job: `first` is another object after every look.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [job, touched]);
 }
