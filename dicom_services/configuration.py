@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -192,6 +193,27 @@ def require_private(own: GatewaySettings) -> None:
             context.load_cert_chain(own.tls_certificate, own.tls_key)
         except (OSError, ValueError):
             raise ConfigError("gateway_certificate") from None
+        if certificate_days(Path(own.tls_certificate)) < 0:
+            # With HSTS no browser lets anybody past it.
+            raise ConfigError("gateway_certificate_expired")
+
+
+def certificate_days(certificate: Path) -> int:
+    """For how many days a certificate is good; below zero once it has expired.
+
+    Raises
+    ------
+    ConfigError
+        `gateway_certificate`.
+    """
+    # Costs a tenth of a second, which most stacks need not pay.
+    from cryptography import x509
+
+    try:
+        read = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (OSError, ValueError):
+        raise ConfigError("gateway_certificate") from None
+    return (read.not_valid_after_utc - datetime.now(UTC)).days
 
 
 def built_viewer() -> Path:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
 from dicom_services.checks import Check, check
-from dicom_services.configuration import built_viewer, require_private
+from dicom_services.configuration import built_viewer, certificate_days, require_private
 from dicom_services.data_folder import DataFolder, State
 from dicom_services.errors import RadloopError
 from dicom_services.ports import listeners
@@ -62,15 +61,11 @@ def _encrypted(own: GatewaySettings) -> Check:
 def _certificate(own: GatewaySettings) -> list[Check]:
     if not own.tls_certificate:
         return []
-    # Costs a tenth of a second where there is none.
-    from cryptography import x509
-
-    name, advice = "certificate", "renew it, then radloop up"
+    name, advice = "certificate", remedy("gateway_certificate_expired")
     try:
-        read = x509.load_pem_x509_certificate(Path(own.tls_certificate).read_bytes())
-    except (OSError, ValueError):
-        return [Check("FAIL", name, "cannot be read", remedy("gateway_certificate"))]
-    days = (read.not_valid_after_utc - datetime.now(UTC)).days
+        days = certificate_days(Path(own.tls_certificate))
+    except RadloopError as error:
+        return [Check("FAIL", name, str(error), remedy(error.code))]
     if days < 0:
         return [Check("FAIL", name, "has expired", advice)]
     return [check(days >= _RENEW_DAYS, name, f"good for {days} days", advice, bad="WARN")]

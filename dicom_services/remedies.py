@@ -21,6 +21,7 @@ _REMEDIES: Final = {
     "not_found": "check the path",
     "gate_refused": "radloop gate PATH names each file; get the study anew from where it was made",
     "gateway_certificate": "name PEM files of a chain and its key under [gateway] in the settings",
+    "gateway_certificate_expired": "renew the certificate, then radloop up",
     "gateway_host": "give [gateway] host an IP address, such as 127.0.0.1",
     "gateway_start": "read logs/gateway.log in the data folder",
     "gateway_without_tls": "give [gateway] tls_certificate and tls_key, or behind_proxy = true",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -199,14 +201,37 @@ def gateway_address(settings: Settings, state: State) -> str:
 def gateway_version(settings: Settings, state: State) -> str:
     """What the gateway says it is; "" where it does not answer."""
     host = gateway_host(settings)
-    scheme = "https" if settings.gateway.tls_certificate else "http"
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{state.gateway_port}"
+    own = settings.gateway
+    address = f"{f'[{host}]' if ':' in host else host}:{state.gateway_port}"
     try:
-        # Only whether it answers is asked, of this machine: the name in a certificate is another.
-        with httpx.Client(verify=False, trust_env=False, timeout=5.0) as client:  # noqa: S501  # nosec B501
-            return str(client.get(f"{address}/api/health").json()["version"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        if not own.tls_certificate:
+            told = httpx.get(f"http://{address}/api/health", trust_env=False, timeout=5.0)
+        else:
+            # Its own certificate and none else, by the name that stands in it.
+            context = ssl.create_default_context(cafile=own.tls_certificate)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            name = certified_name(Path(own.tls_certificate))
+            with httpx.Client(verify=context, trust_env=False, timeout=5.0) as client:
+                asked = client.build_request("GET", f"https://{address}/api/health")
+                asked.extensions["sni_hostname"] = name
+                told = client.send(asked)
+        return str(told.json()["version"])
+    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def certified_name(certificate: Path) -> str:
+    """A name that a certificate holds for."""
+    from cryptography import x509
+
+    read = x509.load_pem_x509_certificate(certificate.read_bytes())
+    try:
+        names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    hosts = names.get_values_for_type(x509.DNSName)
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (hosts or [str(one) for one in addresses] or [""])[0].replace("*", "any")
 
 
 def connect(

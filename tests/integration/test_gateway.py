@@ -519,7 +519,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def certificate(folder: Path) -> None:
+def certificate(folder: Path, days: int = 90) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -529,8 +529,8 @@ def certificate(folder: Path) -> None:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=90))
+        .not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -601,9 +601,11 @@ def test_session_in_use_lives_on_but_not_for_ever(secure):
         ('host = "nowhere"', "settings"),
         ('tls_certificate = "none.pem"', "gateway_certificate"),
         ('tls_certificate = "none.pem"\ntls_key = "none.pem"', "gateway_certificate"),
+        ('tls_certificate = "cert.pem"\ntls_key = "key.pem"', "gateway_certificate_expired"),
     ],
 )
 def test_gateway_open_to_others_without_a_certificate_is_not_started(tmp_path, settings, code):
+    certificate(tmp_path, days=-2)
     data = DataFolder(tmp_path / "data")
     command = Stack(data, Orthanc("http://127.0.0.1:1", "", ""), profile(tmp_path, settings))
     try:
