@@ -24,7 +24,7 @@ const MOST_ROWS = 16383;
 const MOST_INDEX = 268435455;
 const MOST_LISTED = 20_000;
 const MOST_RUNS = 400_000;
-const MOST_VOXELS = 20_000_000;
+const MOST_VOXELS = 5_000_000;
 const MOST_AMOUNT = 1e12;
 
 class Broken extends Error {
