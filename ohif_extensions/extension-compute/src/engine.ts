@@ -78,7 +78,12 @@ export class CalciumEngine {
     const hear = (message: FromWorker) => engine?.hear(message);
     const place = worker === null ? inPage(hear) : inWorker(worker, hear);
     engine = new CalciumEngine(place, newest);
-    const ready = await engine.ask(0, { kind: 'volume', volume, rule, newest }, options.give === true ? buffersOf(volume) : []);
+    const given = options.give === true ? buffersOf(volume) : [];
+    const ready = await engine.ask(0, { kind: 'volume', volume, rule, newest }, given).catch((error: unknown) => {
+      // A worker without a volume is of no use, and holds what it was given.
+      place.close();
+      throw error;
+    });
     if (ready.kind === 'ready') {
       engine.listed = ready.listed;
       engine.listingMillis = ready.millis;
@@ -161,7 +166,8 @@ export class CalciumEngine {
     if (running === null || running.id !== id) return;
     const superseded = this.waiting !== null;
     if (message.kind === 'slice') {
-      if (!superseded) running.onSlice?.(message.mask);
+      // Also of a request that a newer one waits behind: else a slider that never rests would show nothing.
+      running.onSlice?.(message.mask);
       return;
     }
     this.running = null;

@@ -301,6 +301,9 @@ function joinSlices(
   const start = runs.start.data;
   const stop = runs.stop.data;
   const island = runs.island.data;
+  // Two large islands touch along many runs, one after another: joined once is enough.
+  let lastA = -1;
+  let lastB = -1;
   for (let j = 0; j < height; j++) {
     const bEnd = rowsHere[j + 1]!;
     if (rowsHere[j] === bEnd) continue;
@@ -311,7 +314,11 @@ function joinSlices(
       const shift = (j - near) * width;
       while (a < aEnd && b < bEnd) {
         const aStop = stop[a]! + shift;
-        if (aStop >= start[b]! && stop[b]! >= start[a]! + shift) unite(joined, island[a]!, island[b]!);
+        if (aStop >= start[b]! && stop[b]! >= start[a]! + shift && (island[a] !== lastA || island[b] !== lastB)) {
+          lastA = island[a]!;
+          lastB = island[b]!;
+          unite(joined, lastA, lastB);
+        }
         if (aStop <= stop[b]!) a++;
         else b++;
       }
