@@ -340,6 +340,15 @@ def test_frames_come_as_viewers_ask_for_them(gateway, files):
     assert gateway.get(path, headers={"Accept": "video/mp4"}).status_code == 406
 
 
+def test_a_connection_goes_on_after_a_whole_series(gateway, files):
+    headers = {"Authorization": f"Bearer {gateway.tokens['reader']}"}
+    with httpx.Client(headers=headers, base_url=f"{gateway.url}/dicom-web") as client:
+        for _ in range(3):
+            answer = client.get(f"/studies/{uid(1)}")
+            assert all(file in answer.content for file in files["mine"][:SLICES])
+            assert client.get(f"/studies/{uid(1)}/series").status_code == 200
+
+
 def test_what_is_not_offered_is_not_there(gateway):
     assert gateway.ask("DELETE", f"/studies/{uid(1)}").status_code in (404, 405)
     assert gateway.get("/workitems").status_code == 404
@@ -471,7 +480,12 @@ def test_other_kinds_of_bodies_are_not_taken(gateway):
 
 
 def test_every_store_is_in_the_audit_with_its_counts(stack, gateway):
-    gateway.stow([ct(3, 0, "P-1", "Müller^Jörg"), b"garbage"])
+    files = [ct(3, n, "P-1", "Müller^Jörg") for n in range(2)]
+    gateway.stow([*files, b"garbage"])
+    rows = json.loads(stack.radloop("audit", "show", "--user", "reader", "--json"))
+    told = [json.loads(row["facts"]) for row in rows if row["action"] == "store"][-3:]
+    assert {"stored": 2} in told
+    assert {"failed": 1} in told
     stack.radloop("audit", "verify")
 
 
@@ -492,6 +506,8 @@ def test_an_archive_that_dies_in_the_middle_breaks_the_answer_off(stack, gateway
     import os
     import signal
 
+    whole = gateway.get(f"/studies/{large}")
+    assert len(whole.content) > 80 << 20
     before = stack.pid("orthanc")
     got = 0
     headers = {"Authorization": f"Bearer {gateway.tokens['reader']}"}
