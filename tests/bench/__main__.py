@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("read", "write", "agatston", "ingest", "loop", "memory", "load", "gateway", "viewer")
+BENCHES = (
+    "read",
+    "write",
+    "agatston",
+    "ingest",
+    "loop",
+    "memory",
+    "load",
+    "records",
+    "gateway",
+    "viewer",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:
