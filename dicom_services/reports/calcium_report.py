@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydicom import Dataset
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, KeepTogether, Spacer, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table, TableStyle
 
 from dicom_services.dicom.assessed_result import algorithm_scores
 from dicom_services.dicom.codes import REASONS as REFUSALS
@@ -20,7 +20,7 @@ from dicom_services.reports.key_image import (
     WINDOW_WIDTH_HU,
     KeyImage,
 )
-from dicom_services.reports.page import WIDTH, build, table, text
+from dicom_services.reports.page import WIDTH, build, heading, table, text
 
 MOST_LESIONS: Final = 40
 ALGORITHM_COLOR: Final = (1.0, 0.5, 0.15)
@@ -181,7 +181,7 @@ def _refusal(report: CalciumReport) -> list[Flowable]:
     )
     meaning = findings.get("meaning") or REFUSALS.get(findings["code"], findings["code"])
     return [
-        text("Not scored", "heading"),
+        *heading("Not scored"),
         text(f"The analysis was refused: {meaning}." + (f" ({facts})" if facts else "")),
     ]
 
@@ -224,7 +224,7 @@ def _scores(report: CalciumReport) -> list[Flowable]:
         theirs = (reader or {}).get(code)
         row(what, _category(report.findings, code), theirs["meaning"] if theirs else "none")
     widths = (70, 40, 50) if reader else (90, 50)
-    return [text("Scores", "heading"), table(rows, widths)]
+    return [*heading("Scores"), table(rows, widths)]
 
 
 def _plain_findings(report: CalciumReport) -> list[Flowable]:
@@ -235,7 +235,7 @@ def _plain_findings(report: CalciumReport) -> list[Flowable]:
         value = _number(one["value"], one["unit"], 1) if measured else one["value"]["meaning"]
         what = one["derivation"] or one["code"]["meaning"]
         rows.append([text(what), text(value, "right")])
-    return [text("Findings", "heading"), table(rows, (100, 40))]
+    return [*heading("Findings"), table(rows, (100, 40))]
 
 
 def _number(value: float | None, unit: str, digits: int) -> str:
@@ -289,7 +289,7 @@ def _statement(report: CalciumReport, said: Mapping[str, Any]) -> list[Flowable]
             "The numbers above are the server's for the same voxels."
         )
         rows.append([text("Check", "small"), text(words)])
-    found: list[Flowable] = [text("Reader's assessment", "heading")]
+    found = heading("Reader's assessment")
     found.append(table(rows, (14, 126), head=False))
     # Outside of the table, whose rows cannot go on on another page.
     lines = [line for line in said["note"].split("\n") if line.strip()]
@@ -307,7 +307,7 @@ def _warnings(report: CalciumReport) -> list[Flowable]:
     if not warnings:
         return []
     rows = [[text(one["value"]["meaning"])] for one in warnings]
-    return [text("Warnings", "heading"), table(rows, (1,), head=False)]
+    return [*heading("Warnings"), table(rows, (1,), head=False)]
 
 
 def _images(report: CalciumReport) -> list[Flowable]:
@@ -315,7 +315,7 @@ def _images(report: CalciumReport) -> list[Flowable]:
         if report.findings["state"] != "done":
             return []
         words = "No lesion is counted, so there is no key image."
-        return [text("Key images", "heading"), text(words)]
+        return [*heading("Key images"), text(words)]
     cells: list[Any] = []
     for one in report.shown:
         one.image.hAlign = "CENTER"
@@ -339,17 +339,18 @@ def _images(report: CalciumReport) -> list[Flowable]:
         )
         for row in rows
     ]
-    return [text("Key images", "heading"), text(words, "lead"), *grids]
+    return [*heading("Key images", 80.0), text(words, "small"), *grids]
 
 
 def _lesions(report: CalciumReport) -> list[Flowable]:
     """Each lesion of the algorithm, with what the reader says of it; then the reader's own."""
     findings = report.findings
-    totals = findings["lesion_totals"]
     edit = (report.correction or {}).get("calcium")
     decided = {one["id"]: one for one in edit["lesions"]} if edit else {}
     own = [one for one in decided.values() if not one["tracking_uid"]]
-    if not totals and not own:
+    totals = [one for one in findings["lesion_totals"] if _worth_a_row(one, decided)]
+    aside = [one for one in findings["lesion_totals"] if not _worth_a_row(one, decided)]
+    if not totals and not own and not aside:
         return []
     titles = ["Lesion", "Images", "Peak HU", "Largest area mm²", "Volume mm³", "Agatston", "Vessel"]
     head = [text(title, "bold") for title in titles]
@@ -362,10 +363,31 @@ def _lesions(report: CalciumReport) -> list[Flowable]:
         rows.append(_own_lesion(one, report.lesions))
     left_out = max(0, len(totals) - MOST_LESIONS) + max(0, len(own) - MOST_LESIONS)
     widths = (13, 17, 11, 16, 16, 19, 31, 42) if edit else (13, 22, 14, 18, 18, 19, 46)
-    found: list[Flowable] = [text("Lesions", "heading"), table(rows, widths)]
+    found: list[Flowable] = heading("Lesions")
+    if len(rows) > 1:
+        found.append(table(rows, widths))
     if left_out:
         found.append(text(f"{left_out} more lesions are not listed here.", "small"))
+    if aside:
+        found.append(text(_set_aside(aside), "small"))
     return found
+
+
+def _worth_a_row(one: Mapping[str, Any], decided: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether it counts, or the reader says something of it."""
+    said = decided.get(one["id"])
+    spoken = said is not None and bool(said["counted"] or said["reason"] or said["note"])
+    return bool(one.get("counted", True)) or spoken
+
+
+def _set_aside(lesions: Sequence[Mapping[str, Any]]) -> str:
+    """How many bright places the algorithm does not count, by its reasons."""
+    reasons: dict[str, int] = {}
+    for one in lesions:
+        words = one["reason"]["meaning"].lower() if one.get("reason") else "no reason given"
+        reasons[words] = reasons.get(words, 0) + 1
+    told = "; ".join(f"{count} x {words}" for words, count in sorted(reasons.items()))
+    return f"Bright within the heart's outline, not counted by the algorithm: {told}."
 
 
 def _lesion(
@@ -454,7 +476,7 @@ def _provenance(report: CalciumReport) -> list[Flowable]:
     if job.get("superseded_by"):
         pairs.append(("Superseded", "A newer result of this series exists."))
     rows = [[text(name, "small"), text(value)] for name, value in pairs if value]
-    return [KeepTogether([text("Provenance", "heading"), table(rows, (34, 106), head=False)])]
+    return [*heading("Provenance", 70.0), table(rows, (34, 106), head=False)]
 
 
 def _remarks(report: CalciumReport) -> list[Flowable]:

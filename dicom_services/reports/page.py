@@ -14,6 +14,7 @@ from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     BaseDocTemplate,
+    CondPageBreak,
     Flowable,
     Frame,
     PageTemplate,
@@ -100,7 +101,6 @@ def styles() -> dict[str, ParagraphStyle]:
         "right": like("right", alignment=2),
         "bold-right": like("bold-right", fontName=chosen.bold, alignment=2),
         "small": like("small", fontSize=7, leading=8.6, textColor=FAINT),
-        "lead": like("lead", fontSize=7, leading=8.6, textColor=FAINT, keepWithNext=1),
         "small-right": like("small-right", fontSize=7, leading=8.6, textColor=FAINT, alignment=2),
         "caption": like("caption", fontSize=7, leading=8.6, alignment=1),
         "title": like("title", fontName=chosen.bold, fontSize=15, leading=19),
@@ -111,7 +111,6 @@ def styles() -> dict[str, ParagraphStyle]:
             leading=13,
             spaceBefore=7,
             spaceAfter=3,
-            keepWithNext=1,
         ),
         "notice": like(
             "notice", fontName=chosen.bold, fontSize=8, leading=10, textColor=WARNING, alignment=1
@@ -145,6 +144,11 @@ def text(words: str, style: str = "body") -> Paragraph:
     chosen: Fonts = fonts()
     made = styles()[style]
     return Paragraph(chosen.markup(words, bold=made.fontName == chosen.bold), made)
+
+
+def heading(words: str, room_mm: float = 30.0) -> list[Flowable]:
+    """A heading, on the next page where less than that much room is left for what it heads."""
+    return [CondPageBreak(room_mm * mm), text(words, "heading")]
 
 
 def build(story: Sequence[Flowable], *, title: str, head: str, foot: str) -> bytes:

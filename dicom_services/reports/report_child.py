@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 import numpy as np
@@ -66,20 +67,24 @@ class ReportSource:
 def key_uids(findings: Mapping[str, Any], lesions: Sequence[Mapping[str, Any]] = ()) -> list[str]:
     """SOP Instance UIDs of the images to show, of the lesions of either side.
 
-    Each lesion's best image comes first, by the lesion's score; then other images by the highest
-    score in them.
+    Each lesion's best image comes first, by the lesion's score, both sides in turn; then other
+    images by the highest score in them.
     """
     own: dict[str, list[Mapping[str, Any]]] = {}
     for row in findings["lesions"]:
         if row.get("counted", True):
             own.setdefault(row["id"], []).append(row)
-    parts_of = [*own.values(), *(one["slices"] for one in lesions)]
-    parts_of.sort(key=lambda parts: -sum(part["score"] for part in parts))
+    sides = [_by_score(list(own.values())), _by_score([one["slices"] for one in lesions])]
+    parts_of = [parts for pair in zip_longest(*sides) for parts in pair if parts is not None]
     best = [max(parts, key=lambda part: (part["score"], part["peak_hu"])) for parts in parts_of]
     rest = [part for parts in parts_of for part in parts]
     rest.sort(key=lambda part: -part["score"])
     uids = dict.fromkeys(str(part["sop_instance_uid"]) for part in [*best, *rest])
     return list(uids)[:MOST_IMAGES]
+
+
+def _by_score(parts_of: list[Any]) -> list[Any]:
+    return sorted(parts_of, key=lambda parts: -sum(part["score"] for part in parts))
 
 
 def report_limited(source: ReportSource) -> bytes:
