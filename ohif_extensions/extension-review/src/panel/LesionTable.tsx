@@ -24,12 +24,12 @@ interface Props extends LesionActions {
 
 const COLUMNS: readonly { readonly by: SortBy; readonly title: string; readonly unit: string }[] = [
   { by: 'id', title: 'Lesion', unit: '' },
+  { by: 'counted', title: 'Counts', unit: '' },
+  { by: 'vessel', title: 'Vessel', unit: '' },
+  { by: 'score', title: 'Score', unit: '' },
   { by: 'slice', title: 'Slice', unit: '' },
   { by: 'area', title: 'Area', unit: 'mm²' },
   { by: 'peak', title: 'Peak', unit: 'HU' },
-  { by: 'score', title: 'Score', unit: '' },
-  { by: 'vessel', title: 'Vessel', unit: '' },
-  { by: 'counted', title: 'Counts', unit: '' },
 ];
 
 const SHOWN_FIRST = 150;
@@ -94,13 +94,17 @@ export function LesionTable(props: Props) {
                   <span className="rl-swatch" style={{ backgroundColor: cssColor(lookOf(lesion)) }} /> {lesion.id}
                   {reason ? <small title={reason}>{reason}</small> : null}
                 </th>
-                <td title={more ? `highest in slice ${slice ?? '?'}; in ${more + 1} slices` : undefined}>
-                  {slice ?? '–'}
-                  {more ? <small> +{more}</small> : null}
+                <td>
+                  <input
+                    type="checkbox"
+                    data-cy={`rl-lesion-include-${lesion.id}`}
+                    aria-label={`Lesion ${lesion.id} counts`}
+                    checked={lesion.counted}
+                    disabled={!mayChange}
+                    onClick={(event) => event.stopPropagation()}
+                    onChange={(event) => include(lesion, event.target.checked)}
+                  />
                 </td>
-                <td>{amount(lesion.slices.reduce((sum, part) => sum + part.areaMm2, 0))}</td>
-                <td>{amount(lesion.peakHu, 0)}</td>
-                <td>{amount(lesion.score)}</td>
                 <td>
                   <select
                     data-cy={`rl-vessel-${lesion.id}`}
@@ -117,17 +121,13 @@ export function LesionTable(props: Props) {
                     ))}
                   </select>
                 </td>
-                <td>
-                  <input
-                    type="checkbox"
-                    data-cy={`rl-lesion-include-${lesion.id}`}
-                    aria-label={`Lesion ${lesion.id} counts`}
-                    checked={lesion.counted}
-                    disabled={!mayChange}
-                    onClick={(event) => event.stopPropagation()}
-                    onChange={(event) => include(lesion, event.target.checked)}
-                  />
+                <td className="rl-score-cell">{amount(lesion.score)}</td>
+                <td title={more ? `highest in slice ${slice ?? '?'}; in ${more + 1} slices` : undefined}>
+                  {slice ?? '–'}
+                  {more ? <small> +{more}</small> : null}
                 </td>
+                <td>{amount(lesion.slices.reduce((sum, part) => sum + part.areaMm2, 0))}</td>
+                <td>{amount(lesion.peakHu, 0)}</td>
               </tr>
             );
           })}

@@ -6,7 +6,7 @@ import type { Services, Subscription } from '../../../shared/ohif';
 import type { ReadingModel, ReadingView } from '../reading/model';
 import { listenForClicks } from './clicks';
 import { ASIDE_COLOR, lookOf, VESSEL_COLORS } from './colors';
-import { viewportsOf } from './viewport';
+import { type Viewport, viewportsOf } from './viewport';
 
 interface Options {
   readonly services: Services;
@@ -25,6 +25,7 @@ const PREVIEW: Readonly<Record<number, LesionLook>> = {
 };
 
 interface Attached {
+  readonly viewport: Viewport;
   readonly overlay: Overlay;
   readonly deafen: () => void;
 }
@@ -56,8 +57,9 @@ export function useOverlay({ services, displaySetUid, model, view, opacity, onCl
     const all = attached.current;
     const attach = () => {
       const shown = viewportsOf(services, displaySetUid);
-      for (const [element, { overlay, deafen }] of all) {
-        if (shown.some(({ viewport }) => viewport.element === element)) continue;
+      for (const [element, { viewport: former, overlay, deafen }] of all) {
+        // The viewer may put another viewport into the same element, as it does when a segmentation is laid over it.
+        if (shown.some(({ viewport }) => viewport === former)) continue;
         overlay.remove();
         deafen();
         all.delete(element);
@@ -69,7 +71,7 @@ export function useOverlay({ services, displaySetUid, model, view, opacity, onCl
           const voxel = overlay.hitTest(point);
           if (voxel) click.current(voxel, modified);
         });
-        all.set(viewport.element, { overlay, deafen });
+        all.set(viewport.element, { viewport, overlay, deafen });
       }
       draw.current();
     };
