@@ -50,7 +50,7 @@ class Site:
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home.resolve()
+        self._home = home
         self._policies: dict[Path, tuple[int, str]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ class Site:
         body = file
         for encoding, suffix in _ENCODINGS:
             beside = file.with_name(file.name + suffix)
-            if takes_encoding(accepted, encoding) and beside.is_file():
+            if takes_encoding(accepted, encoding) and _is_as_new(beside, file):
                 body = beside
                 headers["Content-Encoding"] = encoding
                 break
@@ -99,10 +99,11 @@ class Site:
         """A plain file below the folder; nothing hidden, no way out of it."""
         if "\\" in path or "\0" in path or any(part.startswith(".") for part in path.split("/")):
             return None
-        named = self._home / path.lstrip("/")
         try:
-            real = named.resolve()
-            if real.is_relative_to(self._home) and stat.S_ISREG(real.stat().st_mode):
+            # Anew each time: a new build may take the place of the old one.
+            home = self._home.resolve()
+            real = (home / path.lstrip("/")).resolve()
+            if real.is_relative_to(home) and stat.S_ISREG(real.stat().st_mode):
                 return real
         except OSError:
             pass
@@ -140,6 +141,14 @@ class LoginPage:
 
 def _no_viewer() -> Response:
     return HTMLResponse((_PAGES / "no-viewer.html").read_text("utf-8"), 503)
+
+
+def _is_as_new(beside: Path, file: Path) -> bool:
+    """Whether the compressed form was made of the file as it is now."""
+    try:
+        return beside.stat().st_mtime_ns >= file.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _type_of(file: Path) -> str:

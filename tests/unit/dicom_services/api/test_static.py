@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 
 import pytest
 
@@ -57,6 +58,28 @@ def test_what_was_compressed_before_is_sent_so(site, accepted, encoding):
     assert answer.headers.get("content-encoding") == encoding
     assert answer.headers["vary"] == "Accept-Encoding"
     assert answer.headers["content-type"].startswith("text/javascript")
+
+
+def test_compressed_form_of_an_older_file_is_not_sent(site, home):
+    name = "app.bundle.0123456789abcdef.js"
+    (home / name).write_text("let a = 2;")
+    later = (home / name).stat().st_mtime_ns + 10**9
+    os.utime(home / name, ns=(later, later))
+    answer = call(site, "GET", f"/{name}", {"accept-encoding": "gzip, br"})
+    assert answer.body == b"let a = 2;"
+    assert "content-encoding" not in answer.headers
+
+
+def test_new_build_takes_the_place_of_the_old_one(home, tmp_path):
+    (tmp_path / "current").symlink_to(home)
+    site = Site(tmp_path / "current")
+    assert call(site, "GET", "/app-config.js").status == 200
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "index.html").write_text("new")
+    (tmp_path / "swap").symlink_to(tmp_path / "next")
+    (tmp_path / "swap").rename(tmp_path / "current")
+    assert call(site, "GET", "/").body == b"new"
+    assert call(site, "GET", "/app-config.js").status == 404
 
 
 def test_file_with_a_digest_in_its_name_is_kept_for_ever(site):
