@@ -41,7 +41,7 @@ SERIES: Final = (
 INSTANCE: Final = ("SOPInstanceUID", "InstanceNumber", "NumberOfFrames")
 MODALITIES: Final = "ModalitiesInStudy"
 CLASS: Final = "SOPClassUID"
-# Of a series: how many of these must not be shown for its own.
+# What is shown of all that the index has.
 _KEPT: Final = frozenset(
     (*PATIENT, *STUDY, *SERIES, *INSTANCE, "OtherPatientIDs", "AcquisitionNumber", "ImageComments")
 )
@@ -76,10 +76,10 @@ def element(keyword: str, *values: str | int) -> Element:
     return {"vr": vr, "Value": list(values)} if values else {"vr": vr}
 
 
-def add_texts(item: Item, texts: Mapping[str, Any], keywords: Iterable[str] = _KEPT) -> None:
+def add_texts(item: Item, texts: Mapping[str, Any]) -> None:
     """Put what Orthanc's index says of a resource into `item`."""
-    for keyword in texts.keys() & keywords if isinstance(keywords, frozenset) else keywords:
-        text = texts.get(keyword)
+    for keyword in texts.keys() & _KEPT:
+        text = texts[keyword]
         if isinstance(text, str):
             item[TAGS[keyword]] = _element_of_text(VRS[keyword], text)
 

@@ -17,6 +17,7 @@ FOREIGN: Final = "study_unknown"
 OTHER_STUDY: Final = "other_study"
 OTHER_PATIENT: Final = "other_patient"
 UID_TAKEN: Final = "uid_taken"
+_GONE: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,10 @@ class Belonging:
                 continue
             try:
                 told = await self._upstream.json("GET", f"{one['Path']}/study")
-            except UnavailableError:
-                # Deleted in between, or Orthanc is away: then storing will say so.
+            except UnavailableError as error:
+                if error.facts.get("status") != _GONE:
+                    raise
+                # Deleted in between.
                 continue
             if told.get("MainDicomTags", {}).get("StudyInstanceUID", "") != identity.study:
                 return True
