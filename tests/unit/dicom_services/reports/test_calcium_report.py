@@ -329,3 +329,19 @@ def test_the_outline_is_of_the_segment_that_counts(case: Case) -> None:
         files, case.index, CountedMask(tuple(runs), {}, 130.0), case.plain.segmentation
     )
     assert apart["scores"] == scored["scores"]
+
+
+def test_what_is_set_aside_is_summed_up_unless_the_reader_counts_it(case: Case) -> None:
+    document = dict(case.outcome.document)
+    one = document["lesion_totals"][0] | {"counted": False}
+    rib = {"value": "bone", "scheme": "99RADLOOP", "meaning": "Bone of the rib cage"}
+    aside = [one | {"id": f"S{n}", "reason": rib} for n in range(1, 4)]
+    document["lesion_totals"] = [*document["lesion_totals"], *aside]
+    told = correction(case)
+    lesion = told["calcium"]["lesions"][0] | {"id": "S2", "counted": True, "vessel": "RCA"}
+    told["calcium"] = told["calcium"] | {"lesions": [lesion | {"reason": "missed"}]}
+    said = words(report_pdf(replace(case.plain, findings=document, correction=told)))
+    assert "not counted by the algorithm: 2 x bone of the rib cage" in said
+    assert "counted, RCA; missed by the algorithm" in said
+    assert "S2" in said
+    assert "S1" not in said
