@@ -228,6 +228,11 @@ def test_text_that_turns_breaks_or_hides_itself_is_made_plain() -> None:
     assert only(item("TEXT", f"a\n{markup}", TextValue="x")).name == f"a {markup}"
 
 
+def test_writing_that_needs_joiners_keeps_them() -> None:
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert only(item("TEXT", TextValue=persian)).value == persian
+
+
 def test_a_long_text_is_cut_and_told() -> None:
     report = readable(document(item("UT", "x"), item("TEXT", TextValue="y" * (MOST_SIGNS + 5))))
     assert len(report.items[-1].value) == MOST_SIGNS
