@@ -27,7 +27,9 @@ def gateway_checks(folder: DataFolder, settings: Settings) -> list[Check]:
     return [
         _encrypted(own),
         *_certificate(own),
-        check(built, "viewer", found, "make viewer, or name a built one: [gateway] viewer"),
+        check(
+            built, "viewer", found, "make viewer, or name a built one: [gateway] viewer", bad="WARN"
+        ),
         _administrator(folder, settings),
     ]
 

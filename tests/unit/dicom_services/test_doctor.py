@@ -10,7 +10,10 @@ import pytest
 from dicom_services.checks import Check
 from dicom_services.data_folder import DataFolder, State
 from dicom_services.doctor import examine
+from dicom_services.doctor_gateway import gateway_checks
 from dicom_services.plugin_site import plugin_package, plugin_site, plugin_site_works
+from dicom_services.settings import read_settings
+from dicom_services.store.records import open_records
 
 
 @pytest.fixture
@@ -79,3 +82,36 @@ def test_embedded_interpreter_itself_is_asked(tmp_path):
     parent = plugin_package().parent
     assert plugin_site_works(plugin_site(), parent)
     assert not plugin_site_works(tmp_path, parent)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "verdict", "told"),
+    [
+        ("", "OK", "this machine only"),
+        ('host = "0.0.0.0"', "FAIL", "gateway_without_tls"),
+        ('host = "0.0.0.0"\nbehind_proxy = true', "WARN", "in the clear"),
+        ('tls_certificate = "none.pem"', "FAIL", "gateway_certificate"),
+    ],
+)
+def test_reach_of_the_gateway_is_named(folder, tmp_path, monkeypatch, gateway, verdict, told):
+    site = tmp_path / "site.toml"
+    site.write_text(f"[gateway]\n{gateway}\n")
+    monkeypatch.setenv("RADLOOP_CONFIG", str(site))
+    reach = one(gateway_checks(folder, read_settings(site)), "gateway's reach")
+    assert reach.verdict == verdict
+    assert told in reach.found
+
+
+def test_gateway_that_nobody_may_enter_and_that_shows_nothing_is_named(folder, tmp_path):
+    settings = read_settings()
+    own = settings.gateway.model_copy(update={"viewer": str(tmp_path)})
+    found = gateway_checks(folder, settings.model_copy(update={"gateway": own}))
+    assert one(found, "viewer").verdict == "WARN"
+    assert "radloop users add" in one(found, "accounts").remedy
+    folder.prepare()
+    records = open_records(folder.places())
+    records.accounts.add_user("rita", "radiologist", None)
+    assert one(gateway_checks(folder, settings), "accounts").verdict == "WARN"
+    records.accounts.add_user("ada", "admin", None)
+    records.close()
+    assert one(gateway_checks(folder, settings), "accounts").verdict == "OK"
