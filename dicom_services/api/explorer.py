@@ -19,6 +19,8 @@ from dicom_services.errors import AccessError, InputError, UnavailableError
 PREFIX: Final = "/explorer"
 PAGE: Final = "/explorer/app/explorer.html"
 _PIECE: Final = 256 << 10
+# Orthanc makes whole archives and copies of studies before it says a word.
+_PATIENCE: Final = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=900.0)
 _MOST_BODY: Final = 1 << 20
 _ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}"
 _JOB: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -72,7 +74,12 @@ class Explorer:
             told["Content-Type"] = headers["content-type"]
         try:
             async with self._context.http.request(
-                scope["method"], address, headers=told, data=body or None, allow_redirects=False
+                scope["method"],
+                address,
+                headers=told,
+                data=body or None,
+                allow_redirects=False,
+                timeout=_PATIENCE,
             ) as answer:
                 await _answer(answer, path, send)
         except TimeoutError:
