@@ -17,6 +17,7 @@ from dicom_services.access.principal import Principal, may, may_see
 from dicom_services.api import problems
 from dicom_services.api.context import Context, StudyAccess
 from dicom_services.api.headers import SecurityHeaders
+from dicom_services.api.notes import Notes
 from dicom_services.api.requests import (
     METHODS,
     Asked,
@@ -33,7 +34,6 @@ from dicom_services.log import event
 
 # A foreign study and an absent one are told apart by nothing, time included.
 _ABSENT_S: Final = 0.05
-_MINUTE_S: Final = 60.0
 _BODIES: Final = {"none": 64 << 10, "small": 64 << 10, "document": 32 << 20}
 
 
@@ -68,7 +68,7 @@ class Guard:
         self._sessions = sessions
         self._headers = SecurityHeaders(secure=context.config.secure)
         self._origins = Origins(context.config)
-        self._seen: dict[tuple[object, ...], float] = {}
+        self._notes = Notes(context.audit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -135,7 +135,7 @@ class Guard:
         request.scope["state"]["principal"] = principal
         self._require_csrf(request, rule, principal)
         if not may(principal, rule.action):
-            await self._note_refusal(principal, rule, "", "role")
+            await self._notes.refusal(principal, rule, "", "role")
             raise AccessError("role_forbidden")
         study_key = ""
         if rule.scope == "study":
@@ -143,7 +143,7 @@ class Guard:
             request.scope["state"]["study"] = study
             study_key = study.study_key
         if rule.audit:
-            await self._note(principal, rule, study_key, request.path)
+            await self._notes.granted(principal, rule, study_key, request.path)
 
     async def _caller(self, request: _Request) -> Principal | None:
         return await self._sessions.caller(request.asked)
@@ -161,48 +161,9 @@ class Guard:
         study = await self._context.studies.find(uid)
         if study and may_see(principal, study.patient_key):
             return study
-        await self._note_refusal(principal, rule, self._context.patient_keys.study(uid), "study")
+        await self._notes.refusal(principal, rule, self._context.patient_keys.study(uid), "study")
         await asyncio.sleep(max(0.0, begun + _ABSENT_S - time.monotonic()))
         raise MissingError("study_unknown")
-
-    async def _note(self, principal: Principal, rule: Rule, study_key: str, path: str) -> None:
-        """Into the audit, durably: a read once a minute, a write each time."""
-        audit = self._context.audit
-        if rule.writes:
-            await asyncio.to_thread(
-                audit.write,
-                principal,
-                rule.audit,
-                study_key=study_key,
-                outcome="begun",
-                facts={"method": rule.method, "kind": _kind(path)},
-            )
-        elif not audit.seen(principal, study_key, rule.audit):
-            await asyncio.to_thread(audit.view, principal, study_key, rule.audit)
-
-    async def _note_refusal(
-        self, principal: Principal, rule: Rule, study_key: str, why: str
-    ) -> None:
-        """Tries at what is not theirs, once a minute each, so that trying floods nothing."""
-        if self._first(principal.user, study_key, rule.action, "refused"):
-            await asyncio.to_thread(
-                self._context.audit.write,
-                principal,
-                rule.audit or rule.action,
-                study_key=study_key,
-                outcome="refused",
-                facts={"why": why},
-            )
-
-    def _first(self, *key: object) -> bool:
-        """Whether this did not happen before in the minute of the clock."""
-        minute = time.time() // _MINUTE_S
-        if self._seen.get(key) == minute:
-            return False
-        if len(self._seen) > 100_000:
-            self._seen.clear()
-        self._seen[key] = minute
-        return True
 
     @staticmethod
     def _require_length(asked: Asked, limit: int) -> None:
@@ -275,12 +236,6 @@ class Guard:
             await send(message)
 
         return guarded
-
-
-def _kind(path: str) -> str:
-    """What a path is about, without what it names."""
-    kind = path.split("/")[2] if path.count("/") > 1 else ""
-    return kind if kind.isalpha() and len(kind) <= 20 else ""
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
