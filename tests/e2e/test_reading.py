@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser import CHROMIUM, ROOT, chromium
@@ -189,6 +192,49 @@ def test_another_threshold_is_said_to_be_no_agatston_score(reading: Reading) -> 
     expect(reading.has("rl-threshold-warning")).to_have_count(0)
     assert reading.number("rl-score-total") == reading.number("rl-score-ai")
     reading.put_back()
+
+
+def test_a_click_on_the_image_chooses_a_lesion_and_with_shift_takes_it_out(
+    reading: Reading,
+) -> None:
+    reading.page.locator("tr[data-lesion=L1] th").click()
+    ring = reading.page.locator(".rl-mark").bounding_box()
+    assert ring is not None
+    at = (ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    reading.page.locator("tr[data-lesion=L2] th").click()
+    reading.page.locator("tr[data-lesion=L1] th").click()
+    reading.page.wait_for_timeout(500)
+    reading.page.mouse.click(*at)
+    expect(reading.has("rl-said")).to_have_text("Lesion L1.")
+    assert reading.number("rl-score-total") == reading.number("rl-score-ai")
+    reading.page.keyboard.down("Shift")
+    reading.page.mouse.click(*at)
+    reading.page.keyboard.up("Shift")
+    expect(reading.has("rl-lesion-include-L1")).not_to_be_checked()
+    assert reading.number("rl-score-total") < reading.number("rl-score-ai")
+    reading.has("rl-undo").click()
+    expect(reading.has("rl-lesion-include-L1")).to_be_checked()
+    reading.put_back()
+
+
+def test_the_mask_lies_on_the_lesion(reading: Reading) -> None:
+    reading.page.locator("tr[data-lesion=L1] th").click()
+    ring = reading.page.locator(".rl-mark").bounding_box()
+    assert ring is not None
+    reading.page.locator(".rl-mark").wait_for(state="detached")
+    box = {"x": ring["x"], "y": ring["y"], "width": ring["width"], "height": ring["height"]}
+
+    def red() -> int:
+        shot = Image.open(io.BytesIO(reading.page.screenshot(clip=box))).convert("RGB")  # type: ignore[arg-type]
+        pixels = np.asarray(shot).astype(int)
+        return int((pixels[..., 0] - pixels[..., 1] > 60).sum())
+
+    shown = red()
+    assert shown > 20
+    reading.has("rl-opacity").fill("0")
+    assert red() == 0
+    reading.has("rl-opacity").fill("0.5")
+    assert red() == shown
 
 
 def test_a_saved_correction_is_seen_after_reload_and_in_the_archive(

@@ -58,6 +58,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const [fault, setFault] = useState('');
   const [inBetween, setInBetween] = useState<{ own: Correction; others: readonly string[] } | null>(null);
   const root = useRef<HTMLDivElement>(null);
+  const saying = useRef(false);
 
   const imageIds = useMemo(() => (displaySet ? imageIdsOf(displaySet) : []), [displaySet]);
   useEffect(() => {
@@ -135,14 +136,19 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   useProposalHidden(services, findings, phase === 'ready');
 
   const say = async (verdict: Verdict) => {
-    if (!desk || !user) return;
+    if (!desk || !user || saying.current) return;
     const read = model.read();
     const body = newCorrection(findings, { ...text, verdict, base: newestOf(known ?? []) }, read, crypto.randomUUID(), new Date());
     const wrong = faultOf(body);
     if (wrong) return setFault(wordsOfFault(wrong.path, wrong.rule));
     setFault('');
     const headline = verdict === 'modify' && read ? `${amount(read.scores.agatston)} ${scoreName(read.edit.thresholdHu)}` : `${verdict}ed`;
-    await desk.outbox.add({ id: body.id, study: findings.study, body, madeAt: body.made_at, headline });
+    saying.current = true;
+    try {
+      await desk.outbox.add({ id: body.id, study: findings.study, body, madeAt: body.made_at, headline });
+    } finally {
+      saying.current = false;
+    }
     if (verdict === 'modify' && read) dispatch({ type: 'saved', edit: read.edit });
     setText(NO_TEXT);
     setTold('Saved.');
@@ -257,7 +263,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
         discard={(id) => void desk?.outbox.discard(id)}
       />
       {inBetween ? <InBetween own={inBetween.own} ids={inBetween.others} corrections={corrections} close={() => setInBetween(null)} /> : null}
-      <History corrections={corrections} reader={user?.id ?? ''} />
+      <History corrections={corrections} reader={user?.id ?? ''} study={findings.study} />
       <footer className="rl-foot">
         {findings.versions.model.name} {findings.versions.model.version}, pipeline {findings.pipeline} {findings.versions.pipeline}, radloop{' '}
         {findings.versions.software}

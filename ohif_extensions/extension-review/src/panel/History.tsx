@@ -1,3 +1,4 @@
+import { paths } from '../../../shared/client';
 import { reasonWords } from '../../../shared/reasons';
 import type { Correction } from '../../../shared/types';
 import { amount, moment, thresholdWarning } from './words';
@@ -7,10 +8,11 @@ const VERDICTS = { accept: 'accepted', modify: 'changed', reject: 'rejected' } a
 interface Props {
   readonly corrections: readonly Correction[];
   readonly reader: string;
+  readonly study: string;
 }
 
 /** What readers have said of this result, newest first. */
-export function History({ corrections, reader }: Props) {
+export function History({ corrections, reader, study }: Props) {
   if (!corrections.length) return null;
   return (
     <details className="rl-block" data-cy="rl-history">
@@ -32,6 +34,10 @@ export function History({ corrections, reader }: Props) {
             <small>
               {one.delivery === 'stored' ? 'in the archive' : 'on its way to the archive'}
               {one.score_check === 'differs' ? '; the server computed another score than the browser' : ''}
+              {'; '}
+              <a href={paths.pdf(study, one.result.job, one.id)} target="_blank" rel="noopener" data-cy="rl-correction-pdf">
+                PDF
+              </a>
             </small>
           </li>
         ))}

@@ -25,6 +25,10 @@ const WHY: Readonly<Record<string, string>> = {
   too_large: 'The volume is too large for this browser.',
   memory: 'This browser has not enough memory for the volume.',
   worker: 'The computation in this browser has stopped.',
+  threshold: 'This threshold cannot be computed.',
+  closed: 'The computation in this browser has ended.',
+  orthanc_unreachable: 'The archive does not answer.',
+  answer_unreadable: 'The answer of the server cannot be read.',
   unreachable: 'The server does not answer.',
   login_needed: 'The login has ended.',
 };

@@ -7,7 +7,7 @@ import { MIN_AREA_MM2, scoresOf, STEPS_HU } from '../../../extension-compute/src
 import { CalciumEngine } from '../../../extension-compute/src/engine';
 import { type Classes, classesOf, readSegmentation, REGION_LABELS } from '../../../extension-compute/src/segmentation';
 import { type CtVolume, loadVolume } from '../../../extension-compute/src/volume';
-import { dicomFile } from '../../../shared/client';
+import { ApiProblem, dicomFile } from '../../../shared/client';
 import type { CalciumCorrection, Findings, ServerScores } from '../../../shared/types';
 import { type Disagreement, disagreements, type Numbers, proposedNumbers } from './proposed';
 import { addedPlaces, type Edit } from './state';
@@ -70,7 +70,13 @@ export async function loadReading(findings: Findings, imageIds: readonly string[
 /** The AI's segmentation; null when it looked at the whole volume and so needs none. */
 async function segmentationFile(findings: Findings, signal: AbortSignal): Promise<ArrayBuffer | null> {
   const seg = findings.results.find((each) => each.modality === 'SEG');
-  if (seg) return dicomFile(findings.study, seg.series_instance_uid, seg.sop_instance_uid, signal);
+  if (seg) {
+    try {
+      return await dicomFile(findings.study, seg.series_instance_uid, seg.sop_instance_uid, signal);
+    } catch (error) {
+      throw error instanceof ApiProblem && error.status === 404 ? new ReadingProblem('no_segmentation') : error;
+    }
+  }
   if (findings.masks.some((mask) => REGION_LABELS.includes(mask.label))) throw new ReadingProblem('no_segmentation');
   return null;
 }
