@@ -13,6 +13,12 @@ const PATCHES = [
     times: 6,
   },
   {
+    why: 'the tool that needs those models',
+    find: /'BrushTools', 'MarkerLabelmap', 'ClickSegment'/g,
+    put: () => "'BrushTools', 'ClickSegment'",
+    times: 1,
+  },
+  {
     why: "decoders that build functions from text, which script-src 'self' refuses",
     find: /function createNamedFunction\(name, ?body\)/g,
     put: () => `${code('embind_names.js')}function unusedCreateNamedFunction(name,body)`,

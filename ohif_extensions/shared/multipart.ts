@@ -7,7 +7,7 @@ export function onlyPart(bytes: Uint8Array, contentType: string): ArrayBuffer | 
   const first = indexOf(bytes, `--${boundary}`, 0);
   const start = first < 0 ? -1 : indexOf(bytes, '\r\n\r\n', first);
   const end = start < 0 ? -1 : lastIndexOf(bytes, `\r\n--${boundary}`);
-  return end < start + 4 || start < 0 ? null : bytes.slice(start + 4, end).buffer as ArrayBuffer;
+  return end < start + 4 || start < 0 ? null : bytes.slice(start + 4, end).buffer;
 }
 
 function indexOf(bytes: Uint8Array, text: string, from: number): number {
