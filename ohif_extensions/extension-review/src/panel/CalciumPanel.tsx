@@ -2,6 +2,7 @@ import { useEffect, useMemo, useState } from 'react';
 import type { Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
 import { studyOnScreen } from '../viewer/study';
+import { hasWebgl2 } from '../viewer/webgl';
 import { CalciumReading } from './CalciumReading';
 import { calciumJobs, useStudyResults } from './remote';
 import { deliveryWords } from './words';
@@ -21,6 +22,11 @@ export function CalciumPanel({ services }: { readonly services: Services }) {
         <h2>Coronary calcium</h2>
         <p className="rl-notice">{results?.notice || NOTICE}</p>
       </header>
+      {hasWebgl2() ? null : (
+        <p className="rl-warning" role="alert" data-cy="rl-no-webgl" data-code="no_webgl2">
+          This browser offers no WebGL2 <code>no_webgl2</code>: the viewer may show no images. Scores are computed all the same.
+        </p>
+      )}
       {jobs.length > 1 ? (
         <label className="rl-stack rl-block">
           <span>Series</span>
