@@ -62,6 +62,7 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses={"4XX": problems.ANSWER, "5XX": problems.ANSWER},
     )
     api.state.context = context
     api.state.sessions = sessions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -42,6 +42,26 @@ _STATUS: Final = {
     "address_too_long": 414,
     "disk_full": 507,
 }
+ANSWER: Final[dict[str, Any]] = {
+    "description": "A problem (RFC 9457); `code` is stable, further members are its facts.",
+    "content": {
+        MEDIA_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "code", "correlation"],
+                "properties": {
+                    "type": {"const": "about:blank"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]+$"},
+                    "correlation": {"type": "string"},
+                },
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+            }
+        }
+    },
+}
+"""How the API's document describes every refusal."""
 _BY_STATUS: Final = {404: "path_unknown", 405: "method", 413: "body_too_large"}
 
 
