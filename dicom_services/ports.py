@@ -11,6 +11,7 @@ from dicom_services.errors import UnavailableError
 
 # Of /proc/net/tcp, include/net/tcp_states.h.
 _LISTEN: Final = "0A"
+_RESERVED: Final[dict[int, socket.socket]] = {}
 
 
 def is_free(port: int) -> bool:
@@ -26,6 +27,23 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _reserve(port: int) -> bool:
+    """Whether no other program of radloop is about to use it; ours until this process ends.
+
+    The name is one of Linux's abstract sockets: the kernel gives it to one, and takes it back.
+    """
+    if port in _RESERVED:
+        return True
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        mark.bind(f"\0radloop-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _RESERVED[port] = mark
+    return True
+
+
 def choose_port(wanted: int, taken: Collection[int] = ()) -> int:
     """`wanted`, or the first free one of the hundred after it, or any.
 
@@ -35,7 +53,8 @@ def choose_port(wanted: int, taken: Collection[int] = ()) -> int:
         `no_free_port`.
     """
     for port in range(wanted, min(wanted + 100, 65536)):
-        if port not in taken and is_free(port):
+        # Between choosing and listening seconds pass, in which another stack may choose as well.
+        if port not in taken and is_free(port) and _reserve(port):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:

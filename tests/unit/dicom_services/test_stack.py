@@ -6,6 +6,8 @@ import configparser
 import json
 import socket
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +182,22 @@ def test_taken_port_is_passed_over_and_its_holder_known():
         assert choose_port(port) != port
     assert is_free(port)
     assert listeners(port) == set()
+
+
+def test_two_stacks_that_start_at_once_choose_different_ports() -> None:
+    code = (
+        "import sys; from dicom_services.ports import choose_port;"
+        "print(choose_port(31_000), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        chosen = int(other.stdout.readline())
+        assert choose_port(chosen) != chosen
+    finally:
+        other.communicate()
+    assert choose_port(chosen) == chosen
 
 
 def test_chosen_ports_differ():
