@@ -372,9 +372,9 @@ def headline(findings: Sequence[Finding]) -> str:
         for finding in findings
         if isinstance(finding, Observation) and finding.what == CAC_DRS
     ]
-    parts = [f"Agatston {scores[0]:.0f}"] if scores else []
+    parts = [f"Agatston {scores[0]:.0f} AU"] if scores else []
     if len(scores) > 1 and round(scores[1]) != round(scores[0]):
-        parts.append(f"corrected for spacing {scores[1]:.0f}")
+        parts.append(f"corrected for spacing {scores[1]:.0f} AU")
     parts += [f"CAC-DRS {category}" for category in categories]
     warnings = sum(isinstance(one, Observation) and one.what == WARNING for one in findings)
     if warnings:

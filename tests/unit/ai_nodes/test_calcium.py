@@ -410,11 +410,11 @@ def test_phantoms_of_the_command_line_score_as_planned(seed: int) -> None:
     found = analyse_calcium(made.volume, {})
     scores = [one.value for one in found if isinstance(one, Measurement)]
     assert scores[0] == pytest.approx(made.score, rel=1e-9)
-    assert PIPELINE.headline(found).startswith(f"Agatston {made.score:.0f}, CAC-DRS A")
+    assert PIPELINE.headline(found).startswith(f"Agatston {made.score:.0f} AU, CAC-DRS A")
 
 
 def test_headline_tells_both_scores_where_slices_are_not_three_millimetres_apart() -> None:
     ct = calcium_plaque(450, geometry=grid((4, 32, 32), (1.5, 0.5, 0.5)))
     everywhere = np.ones(ct.geometry.shape, np.bool_)
     line = PIPELINE.headline(analyse_calcium(ct, {}, everywhere))
-    assert line.startswith("Agatston 16, corrected for spacing 8, CAC-DRS A1")
+    assert line.startswith("Agatston 16 AU, corrected for spacing 8 AU, CAC-DRS A1")
