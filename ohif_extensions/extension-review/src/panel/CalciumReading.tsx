@@ -22,7 +22,7 @@ import { correctionsOf, newestOf } from './remote';
 import { ScoreTable, type ScoreColumn } from './ScoreTable';
 import { ThresholdControl } from './ThresholdControl';
 import { UnsentList } from './UnsentList';
-import { useDesk, useSession } from './useDesk';
+import { useDesk, useUser } from './useDesk';
 import { useDisplaySet } from './useDisplaySet';
 import { useDraft } from './useDraft';
 import { type VerdictText, VerdictForm } from './VerdictForm';
@@ -49,7 +49,7 @@ export function CalciumReading({ services, findings, said: known, refresh }: Pro
   const numbers = useMemo(() => (displaySet ? instanceNumbers(displaySet) : new Map<string, number>()), [displaySet]);
   const corrections = useMemo(() => correctionsOf(known ?? [], findings.job), [known, findings.job]);
   const { desk, view: outbox } = useDesk();
-  const user = useSession()?.user ?? null;
+  const user = useUser();
   const [text, setText] = useState<VerdictText>(NO_TEXT);
   const [selected, setSelected] = useState('');
   const [opacity, setOpacity] = useState(0.5);

@@ -1,6 +1,6 @@
 import { useEffect, useState, useSyncExternalStore } from 'react';
 import { onSessionChange, session } from '../../../shared/session';
-import type { Session } from '../../../shared/types';
+import type { User } from '../../../shared/types';
 import { type Desk, openDesk } from '../outbox/desk';
 import type { OutboxView } from '../outbox/outbox';
 
@@ -24,7 +24,14 @@ export function useDesk(): { readonly desk: Desk | null; readonly view: OutboxVi
   return { desk, view };
 }
 
-/** Who is logged in; null while nobody is. */
-export function useSession(): Session | null {
-  return useSyncExternalStore(onSessionChange, session);
+let lastUser: User | null = null;
+
+/** Who works here: whoever is logged in, and after a session has ended whoever was, until someone else logs in. */
+function userAtWork(): User | null {
+  lastUser = session()?.user ?? lastUser;
+  return lastUser;
+}
+
+export function useUser(): User | null {
+  return useSyncExternalStore(onSessionChange, userAtWork);
 }
