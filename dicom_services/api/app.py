@@ -22,6 +22,7 @@ from dicom_services.api.context import Context
 from dicom_services.api.dicomweb.app import dicomweb_app
 from dicom_services.api.explorer import Explorer
 from dicom_services.api.guard import Guard
+from dicom_services.api.login_refusals import LoginRefusals
 from dicom_services.api.rules import room_of
 from dicom_services.api.sessions import Sessions
 from dicom_services.api.static import LoginPage, Site
@@ -67,6 +68,7 @@ def build_api(context: Context, sessions: Sessions) -> FastAPI:
     api.state.context = context
     api.state.sessions = sessions
     api.state.logins = CapacityLimiter(login.LOGINS_AT_ONCE)
+    api.state.login_refusals = LoginRefusals()
     api.add_exception_handler(RadloopError, problems.on_error)
     api.add_exception_handler(RequestValidationError, problems.on_invalid_body)
     api.add_exception_handler(HTTPException, problems.on_http_error)

@@ -47,6 +47,8 @@ async def _deliver_for_ever(context: Context) -> None:
             await asyncio.to_thread(deliver_waiting, context, due)
         except RadloopError as error:
             event("corrections.not_delivered", level=40, error=error, code=error.code)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next round comes
+            event("corrections.not_delivered", level=40, error=error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(context.corrections_waiting.wait(), _ROUND_S)
 
@@ -70,11 +72,19 @@ def deliver_waiting(context: Context, due: dict[UUID, float]) -> int:
             # Whatever comes next would fail as well.
             context.corrections.mark_failed(stored.id, error.code)
             break
-        except RadloopError as error:
-            context.corrections.mark_failed(stored.id, error.code)
+        except Exception as error:  # noqa: BLE001 - one odd correction must not hold up the others
+            code = error.code if isinstance(error, RadloopError) else "internal_error"
+            context.corrections.mark_failed(stored.id, code)
             pause = min(_ROUND_S * 2.0 ** min(stored.tries, 10), _LONGEST_PAUSE_S)
             due[stored.id] = time.monotonic() + pause
-            event("correction.not_delivered", level=30, code=error.code, tries=stored.tries + 1)
+            known = None if isinstance(error, RadloopError) else error
+            event(
+                "correction.not_delivered",
+                level=30,
+                code=code,
+                tries=stored.tries + 1,
+                error=known,
+            )
             continue
         due.pop(stored.id, None)
         done += 1
@@ -98,7 +108,7 @@ def deliver(context: Context, stored: Stored) -> list[StoredObject]:
         StoredObject(each.modality, each.sop_instance_uid, each.series_instance_uid)
         for each in made
     ]
-    context.corrections.mark_stored(stored.id, objects)
+    # Before it counts as done: without an audit it is done again rather than never noted.
     context.audit.write(
         None,
         "correction.delivered",
@@ -106,6 +116,7 @@ def deliver(context: Context, stored: Stored) -> list[StoredObject]:
         actor="gateway",
         facts={"seq": stored.seq, "objects": len(objects)},
     )
+    context.corrections.mark_stored(stored.id, objects)
     return objects
 
 

@@ -14,8 +14,9 @@ from dicom_services.access.principal import Principal
 from dicom_services.access.roles import Role
 from dicom_services.access.tokens import LIFETIME
 from dicom_services.api.context import Context, ContextDep, PrincipalDep
+from dicom_services.api.login_refusals import LoginRefusals
 from dicom_services.api.sessions import Sessions, cookie_name
-from dicom_services.errors import AccessError, RadloopError
+from dicom_services.errors import AccessError, Fact, RadloopError
 
 router = APIRouter(prefix="/api", tags=["session"])
 
@@ -97,7 +98,8 @@ async def login(
     body: LoginIn, response: Response, request: Request, context: ContextDep
 ) -> SessionOut:
     """Begin a session by password or one-time code."""
-    principal = await _in_turn(request, lambda: _login(body, context))
+    refusals: LoginRefusals = request.app.state.login_refusals
+    principal = await _in_turn(request, lambda: _login(body, context, refusals))
     response.set_cookie(
         cookie_name(secure=context.config.secure),
         principal.session,
@@ -137,7 +139,8 @@ def session(principal: PrincipalDep) -> SessionOut:
 @router.post("/token")
 async def token(body: TokenIn, request: Request, context: ContextDep) -> TokenOut:
     """Give an API client a token for a quarter of an hour."""
-    issued = await _in_turn(request, lambda: _token(body, context))
+    refusals: LoginRefusals = request.app.state.login_refusals
+    issued = await _in_turn(request, lambda: _token(body, context, refusals))
     return TokenOut(access_token=issued, expires_in=int(LIFETIME.total_seconds()))
 
 
@@ -156,7 +159,7 @@ async def _in_turn(request: Request, prove: Callable[[], T]) -> T:
     return await to_thread.run_sync(prove, limiter=turns)
 
 
-def _login(body: LoginIn, context: Context) -> Principal:
+def _login(body: LoginIn, context: Context, refusals: LoginRefusals) -> Principal:
     how = "code" if body.code is not None else "password"
     try:
         if body.code is not None:
@@ -164,7 +167,7 @@ def _login(body: LoginIn, context: Context) -> Principal:
         else:
             principal = context.accounts.login(body.name, body.password or "")
     except RadloopError as error:
-        _note_failure(context, how, error)
+        _note_failure(context, refusals, how, error)
         raise
     try:
         context.audit.write(principal, "login", facts={"how": how})
@@ -174,21 +177,31 @@ def _login(body: LoginIn, context: Context) -> Principal:
     return principal
 
 
-def _token(body: TokenIn, context: Context) -> str:
+def _token(body: TokenIn, context: Context, refusals: LoginRefusals) -> str:
     try:
         issued = context.accounts.issue_bearer(body.name, body.password)
     except RadloopError as error:
-        _note_failure(context, "token", error)
+        _note_failure(context, refusals, "token", error)
         raise
     context.audit.write(context.accounts.bearer(issued), "login", facts={"how": "token"})
     return issued
 
 
-def _note_failure(context: Context, how: str, error: RadloopError) -> None:
+def _note_failure(context: Context, refusals: LoginRefusals, how: str, error: RadloopError) -> None:
     """A name that nobody has may be a password typed into the wrong field: it is not kept."""
-    if isinstance(error, AccessError):
-        facts = {"how": how, "code": error.code}
+    if not isinstance(error, AccessError):
+        return
+    more = refusals.unnoted(how, error.code)
+    if more is None:
+        return
+    facts: dict[str, Fact] = {"how": how, "code": error.code}
+    if more:
+        facts["more"] = more
+    try:
         context.audit.write(None, "login", outcome="refused", facts=facts)
+    except RadloopError:
+        refusals.put_back(how, error.code, more + 1)
+        raise
 
 
 def _session(principal: Principal) -> SessionOut:
