@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from dicom_services.domain.assessment import (
     Anchor,
@@ -25,6 +25,8 @@ from dicom_services.errors import InputError
 MOST_VOXELS: Final = 5_000_000
 """A heart at 50 HU has two million of the usual size; more would be no reader's work."""
 
+_MOST_NUMBERS: Final = 400_000
+"""Of the runs of one vessel in one image."""
 _UUID4: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _MADE_AT: Final = (
     r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -39,7 +41,10 @@ def _whole(value: Any) -> Any:
 
 
 def _all_whole(values: Any) -> Any:
-    return [_whole(value) for value in values] if isinstance(values, list) else values
+    # What is too long is refused as it is.
+    if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
+        return values
+    return [_whole(value) for value in values]
 
 
 def _number(value: Any) -> Any:
@@ -58,6 +63,14 @@ Run = Annotated[int, Field(ge=0, le=268435455)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        """Each field too many would be an error of its own: a million of them is gigabytes."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields):
+            raise ValueError("more fields than there are")
+        return value
 
 
 class ResultBody(_Body):
@@ -99,7 +112,12 @@ class RunsBody(_Body):
 
     sop_instance_uid: Uid
     vessel: Vessel
-    runs: Annotated[list[Run], BeforeValidator(_all_whole), Field(min_length=2, max_length=400000)]
+    runs: Annotated[
+        list[Run],
+        FailFast(),
+        BeforeValidator(_all_whole),
+        Field(min_length=2, max_length=_MOST_NUMBERS),
+    ]
 
 
 class ScoresBody(_Body):
@@ -116,8 +134,8 @@ class CalciumBody(_Body):
     """A calcium result as the reader left it."""
 
     threshold_hu: Annotated[float, BeforeValidator(_number), Field(ge=50.0, le=300.0)]
-    lesions: list[LesionBody] = Field(max_length=20000)
-    mask: list[RunsBody] = Field(max_length=20000)
+    lesions: Annotated[list[LesionBody], FailFast(), Field(max_length=20000)]
+    mask: Annotated[list[RunsBody], FailFast(), Field(max_length=20000)]
     scores: ScoresBody
 
 

@@ -117,3 +117,18 @@ def test_schema_and_body_refuse_the_same(data: st.DataObject) -> None:
         if not places(value):
             break
     assert taken(value) == VALIDATOR.is_valid(value), json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {str(number): number for number in range(100_000)},
+        {"calcium": {"mask": [{"runs": [-1] * 400_000}] * 100}},
+        {"calcium": {"mask": [1] * 20_000}},
+        {"calcium": {"lesions": [{"note": number} for number in range(20_000)]}},
+    ],
+)
+def test_a_million_mistakes_are_not_all_told(body: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        CorrectionBody.model_validate(body)
+    assert refused.value.error_count() < 50
