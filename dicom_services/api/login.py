@@ -73,11 +73,18 @@ class TokenOut(_Body):
     expires_in: int
 
 
-class OutboxKeyOut(_Body):
-    """What a browser seals unsent corrections with; `key` is base64."""
+class KeyOut(_Body):
+    """A key and its name; `key` is base64."""
 
     key_id: str
     key: str
+
+
+class OutboxKeyOut(KeyOut):
+    """What the browser of `user` seals unsent corrections with; `older` still open earlier ones."""
+
+    user: str
+    older: list[KeyOut]
 
 
 class HealthOut(_Body):
@@ -146,9 +153,15 @@ async def token(body: TokenIn, request: Request, context: ContextDep) -> TokenOu
 
 @router.get("/session/outbox-key")
 def outbox_key(context: ContextDep, principal: PrincipalDep) -> OutboxKeyOut:
-    """Give a reader's browser the key of what it could not send yet; always the same one."""
-    key = context.vault.reader_key(principal.user)
-    return OutboxKeyOut(key_id=context.vault.key_id, key=base64.b64encode(key).decode())
+    """Give a reader's browser the keys of what it could not send yet."""
+    keys = [
+        KeyOut(key_id=name, key=base64.b64encode(key).decode())
+        for name, key in context.vault.reader_keys(principal.user).items()
+    ]
+    newest, *older = keys
+    # Another page of this browser may have logged in as somebody else meanwhile: whose it is.
+    user = str(principal.user)
+    return OutboxKeyOut(user=user, key_id=newest.key_id, key=newest.key, older=older)
 
 
 async def _in_turn(request: Request, prove: Callable[[], T]) -> T:

@@ -21,10 +21,17 @@ export interface Session {
   expires_at: string;
 }
 
-export interface OutboxKey {
+export interface ReaderKey {
   key_id: string;
   /** Base64 of 32 bytes. */
   key: string;
+}
+
+export interface OutboxKey extends ReaderKey {
+  /** Whose it is. */
+  user: string;
+  /** What earlier entries may be sealed with. */
+  older: readonly ReaderKey[];
 }
 
 /** State of a study, a series or a job; `analysed nothing` is `done` with a code. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fromBase64, makeCipher, SealBroken, type Place } from './cipher';
+import { fromBase64, makeCipher, openingWith, SealBroken, type Place } from './cipher';
 
 const key = (fill: number) => new Uint8Array(32).fill(fill);
 const place: Place = { kind: 'correction', owner: 'anna', id: 'one' };
@@ -59,6 +59,17 @@ describe('what waits in the browser', () => {
     expect(await anna.name('job')).toBe(await anna.name('job'));
     expect(await anna.name('job')).toMatch(/^[0-9a-f]{32}$/);
     expect(await anna.name('job')).not.toBe(await bert.name('job'));
+  });
+
+  it('opens after the server changed its key, and is sealed with the new one', async () => {
+    const before = await makeCipher('anna', 'k1', key(7));
+    const after = await makeCipher('anna', 'k2', key(9));
+    const cipher = openingWith(after, [before]);
+    expect(cipher.keyId).toBe('k2');
+    expect(await cipher.open(place, await before.seal(place, secret))).toEqual(secret);
+    expect(await after.open(place, await cipher.seal(place, secret))).toEqual(secret);
+    const foreign = await makeCipher('bert', 'k1', key(8));
+    await expect(cipher.open(place, await foreign.seal({ ...place, owner: 'bert' }, secret))).rejects.toThrow(SealBroken);
   });
 
   it('needs a key of 32 bytes', async () => {

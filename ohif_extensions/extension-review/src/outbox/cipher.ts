@@ -85,6 +85,23 @@ export async function makeCipher(owner: string, keyId: string, key: Uint8Array):
   };
 }
 
+/** Seals with `newest`, and opens what that or one of `older` has sealed: the server's key may be changed in between. */
+export function openingWith(newest: Cipher, older: readonly Cipher[]): Cipher {
+  return {
+    ...newest,
+    async open(place, sealed) {
+      for (const cipher of [newest, ...older]) {
+        try {
+          return await cipher.open(place, sealed);
+        } catch {
+          // Perhaps the next one.
+        }
+      }
+      throw new SealBroken();
+    },
+  };
+}
+
 /** Bytes of base64 text, as the server sends a key. */
 export function fromBase64(text: string): Uint8Array {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));

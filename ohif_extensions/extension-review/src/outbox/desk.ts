@@ -2,8 +2,8 @@
 
 import { api, onSession, paths } from '../../../shared/client';
 import { loadSession, onSessionChange, session } from '../../../shared/session';
-import type { Correction, OutboxKey } from '../../../shared/types';
-import { type Cipher, fromBase64, makeCipher } from './cipher';
+import type { Correction, OutboxKey, ReaderKey } from '../../../shared/types';
+import { type Cipher, fromBase64, makeCipher, openingWith } from './cipher';
 import { type Drafts, draftsOf } from './draft';
 import { deliver } from './mail';
 import { type Letter, Outbox, pauseMs } from './outbox';
@@ -84,8 +84,14 @@ async function open(): Promise<Desk> {
 }
 
 async function keyOf(reader: string): Promise<Cipher> {
-  const { key_id, key } = await api<OutboxKey>('GET', paths.outboxKey);
-  return makeCipher(reader, key_id, fromBase64(key));
+  const { user, older, ...newest } = await api<OutboxKey>('GET', paths.outboxKey);
+  // Another page may have logged in as someone else meanwhile: what their key seals, this reader never opens again.
+  if (user !== reader) {
+    void loadSession().catch(() => undefined);
+    throw new Error('other_user');
+  }
+  const cipherOf = ({ key_id, key }: ReaderKey) => makeCipher(reader, key_id, fromBase64(key));
+  return openingWith(await cipherOf(newest), await Promise.all(older.map(cipherOf)));
 }
 
 function announced(store: EntryStore, tell: () => void): EntryStore {

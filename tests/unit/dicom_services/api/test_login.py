@@ -199,6 +199,19 @@ def test_each_reader_has_one_key_for_what_was_not_sent(app, context):
     assert keys[0] == keys[1] != keys[2]
     assert len(base64.b64decode(keys[0]["key"])) == 32
     assert keys[0]["key_id"] == context.vault.key_id
+    session = call(app, "GET", "/api/session", first).json()
+    assert (keys[0]["user"], keys[0]["older"]) == (session["user"]["id"], [])
+
+
+def test_what_an_earlier_key_sealed_can_still_be_opened(app, context):
+    asked = cookie_of(context.accounts.login("rita", PASSWORD))
+    before = call(app, "GET", "/api/session/outbox-key", asked).json()
+    old = context.config.vault_key.read_text()
+    context.config.vault_key.write_text(f"{'f' * 64}\n{old}")
+    object.__setattr__(context, "vault", records_again(context).vault)
+    after = call(app, "GET", "/api/session/outbox-key", asked).json()
+    assert after["key_id"] != before["key_id"]
+    assert after["older"] == [{"key_id": before["key_id"], "key": before["key"]}]
 
 
 def test_health_says_no_more_than_that(app):
