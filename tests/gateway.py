@@ -58,6 +58,9 @@ class KnownStudies:
     async def many(self, uids: Iterable[str]) -> dict[str, StudyAccess]:
         return {uid: self.studies[uid] for uid in uids if uid in self.studies}
 
+    async def keys_of(self, path: str) -> tuple[str, ...]:
+        return tuple(one.study_key for one in self.studies.values() if one.orthanc_id in path)
+
 
 @functools.cache
 def _fresh() -> Path:

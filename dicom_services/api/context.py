@@ -30,6 +30,16 @@ from dicom_services.store.vault import Vault
 _UID: Final = re.compile(rf"{UID}\Z")
 # As long as a study may be read on after its patient's number was corrected.
 _KNOWN_S: Final = 5.0
+# What Explorer's addresses name, and where Orthanc tells of the studies that this is of.
+_NAMED: Final = re.compile(
+    r"/explorer/(patients|studies|series|instances)/([0-9a-f]{8}(?:-[0-9a-f]{8}){4})(?:/|\Z)"
+)
+_STUDIES_OF: Final = {
+    "patients": "/patients/{}/studies",
+    "studies": "/studies/{}",
+    "series": "/series/{}/study",
+    "instances": "/instances/{}/study",
+}
 # A study that arrives is seen this much later.
 _ABSENT_S: Final = 1.0
 _MOST_KNOWN: Final = 4096
@@ -55,6 +65,7 @@ class StudyLookup:
         self._keys = keys
         self._known: dict[str, tuple[float, StudyAccess | None]] = {}
         self._asking: dict[str, asyncio.Task[dict[str, StudyAccess]]] = {}
+        self._keys_of: dict[tuple[str, str], tuple[str, ...]] = {}
 
     async def find(self, uid: str) -> StudyAccess | None:
         """The study; None where there is none, or where its UID stands for several patients.
@@ -97,6 +108,33 @@ class StudyLookup:
                 if study:
                     found[uid] = study
         return found
+
+    async def keys_of(self, path: str) -> tuple[str, ...]:
+        """Keys of the studies that an address of Explorer is about; none for one about others.
+
+        Raises
+        ------
+        UnavailableError
+            As `find`.
+        """
+        found = _NAMED.match(path)
+        if not found:
+            return ()
+        level, name = found[1], found[2]
+        if (level, name) in self._keys_of:
+            return self._keys_of[level, name]
+        try:
+            told = await orthanc_json(self._http, "GET", _STUDIES_OF[level].format(name))
+        except MissingError:
+            return ()
+        studies = told if isinstance(told, list) else [told]
+        keys = tuple(self._keys.study(one["MainDicomTags"]["StudyInstanceUID"]) for one in studies)
+        if level != "patients":
+            # Orthanc's names follow from the UIDs: one never stands for another study.
+            if len(self._keys_of) >= _MOST_KNOWN:
+                self._keys_of.clear()
+            self._keys_of[level, name] = keys
+        return keys
 
     def forget(self, uid: str) -> None:
         """Ask again next time, for example after storing into the study."""

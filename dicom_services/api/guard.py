@@ -137,12 +137,14 @@ class Guard:
         if not may(principal, rule.action):
             await self._notes.refusal(principal, rule, "", "role")
             raise AccessError("role_forbidden")
-        study_key = ""
+        study_keys: tuple[str, ...] = ()
         if rule.scope == "study":
             study = await self._study(principal, rule, uid)
             request.scope["state"]["study"] = study
-            study_key = study.study_key
-        if rule.audit:
+            study_keys = (study.study_key,)
+        elif rule.scope == "explorer":
+            study_keys = await self._context.studies.keys_of(request.path)
+        for study_key in (study_keys or ("",)) if rule.audit else ():
             await self._notes.granted(principal, rule, study_key, request.path)
 
     async def _caller(self, request: _Request) -> Principal | None:

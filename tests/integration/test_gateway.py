@@ -425,6 +425,10 @@ def test_deletion_by_an_administrator_is_noted(stack, ada):
     assert not stack.orthanc.find("studies", {"StudyInstanceUID": "1.2.826.0.1.3680043.10.88.9"})
     shown = stack.radloop("audit", "show")
     assert "explorer-write" in shown
+    # Which one it was can be asked by its UID, though the UID stands nowhere.
+    assert "explorer-write" in stack.radloop(
+        "audit", "show", "--study", "1.2.826.0.1.3680043.10.88.9"
+    )
     assert "1.2.826" not in shown
     assert "NAME" not in shown
     stack.radloop("audit", "verify")

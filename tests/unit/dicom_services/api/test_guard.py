@@ -390,6 +390,18 @@ def test_reads_are_noted_once_a_minute_and_writes_each_time(guard, context, read
     assert noted.count(("rita", "correct", "begun", True)) == 3
 
 
+def test_what_explorer_is_asked_is_noted_with_its_study(guard, context):
+    admin = cookie_of(log_in(context, "ada", "admin"))
+    study = "-".join(["0" * 8] * 5)
+    for method in ("GET", "DELETE"):
+        call(guard, method, f"/explorer/studies/{study}", {**admin, "origin": ORIGIN})
+    call(guard, "GET", "/explorer/system", admin)
+    noted = rows(context)
+    assert ("ada", "explorer", "done", True) in noted
+    assert ("ada", "explorer-write", "begun", True) in noted
+    assert ("ada", "explorer", "done", False) in noted
+
+
 def test_tries_at_a_foreign_study_are_noted_without_its_uid(guard, context):
     stranger = cookie_of(log_in(context, "carl", "clinician"))
     for _ in range(3):
