@@ -1,5 +1,8 @@
-// A reader's decisions, each anchored at a voxel, and which lesion takes which when the threshold moves.
+// A reader's decisions, each anchored at a voxel, and which lesion takes which when the threshold moves: the highest anchor inside
+// of it decides. A lesion without an anchor is new, or a part of one that was decided on at a lower threshold: what was said last of
+// the voxels around its peak holds for it too, so that what was taken out does not count again in its parts.
 import type { CorrectedLesion, LesionTotal, Verdict, Vessel } from '../../../shared/types';
+import { type Area, areaAt, voxelsOf } from './areas';
 import type { RegionClass } from './candidates';
 import { ADDED, REGION, SET_ASIDE } from './candidates';
 import type { Grid, Voxel } from './grid';
@@ -29,7 +32,7 @@ export interface DecidedLesion extends Lesion {
   readonly id: string;
   readonly counted: boolean;
   readonly vessel: Vessel;
-  /** Null where nobody has decided: then its class does. */
+  /** Its own, or as a part of what was decided on before. Null where nobody has decided: then its class does. */
   readonly decision: Decision | null;
 }
 
@@ -60,9 +63,25 @@ export function decisionsByLesion(
   return chosen;
 }
 
-/** Lesions with their ids, in the order given; who has no decision gets the next free number of its class. */
+/** The voxels of each lesion that has a decision, with what it says. */
+export function areasOf(decisions: readonly Decision[], runs: LesionRuns, shape: readonly [number, number, number]): Area[] {
+  const chosen = decisionsByLesion(decisions, runs, shape);
+  const voxels = voxelsOf(new Set(chosen.keys()), runs, shape);
+  return [...chosen].map(([n, decision]) => areaOf(decision, voxels.get(n)!));
+}
+
+export function areaOf({ id, counted, vessel, reason, note }: Decision, runs: readonly number[]): Area {
+  return { id, counted, vessel, reason, note, runs };
+}
+
+/**
+ * Lesions with their ids, in the order given; who has no decision of its own gets the next free number of its class.
+ *
+ * @param areas what was said so far, newest last
+ */
 export function decide(
   lesions: readonly Lesion[], runs: LesionRuns, decisions: readonly Decision[], shape: readonly [number, number, number],
+  areas: readonly Area[] = [],
 ): DecidedLesion[] {
   const chosen = decisionsByLesion(decisions, runs, shape);
   const highest: Record<string, number> = {};
@@ -75,10 +94,18 @@ export function decide(
     if (decision !== null) return { ...lesion, id: decision.id, counted: decision.counted, vessel: decision.vessel, decision };
     const prefix = PREFIX[lesion.regionClass];
     highest[prefix] = (highest[prefix] ?? 0) + 1;
-    return {
-      ...lesion, id: `${prefix}${highest[prefix]}`, counted: countedByDefault(lesion.regionClass), vessel: UNASSIGNED, decision: null,
-    };
+    const id = `${prefix}${highest[prefix]}`;
+    const area = areaAt(areas, lesion.peak, shape);
+    if (area === null) return { ...lesion, id, counted: countedByDefault(lesion.regionClass), vessel: UNASSIGNED, decision: null };
+    const { counted, vessel } = area;
+    return { ...lesion, id, counted, vessel, decision: asPart(lesion, id, area) };
   });
+}
+
+/** What holds for a part, as if it had been said of it. */
+function asPart({ peak, peakHu }: Lesion, id: string, { counted, vessel, reason, note }: Area): Decision {
+  const verdict = counted ? 'modify' : 'reject';
+  return { id, trackingUid: '', counted, vessel, verdict, reason, note, anchor: peak, anchorHu: peakHu };
 }
 
 /** The next free id for a lesion that the reader adds. */

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'react';
 import type { Correction, User } from '../../../shared/types';
 import type { Desk } from '../outbox/desk';
 import type { ReadingModel, ReadingView } from '../reading/model';
-import { differs, type Edit } from '../reading/state';
+import { differs, type Edit, forDraft } from '../reading/state';
 import type { VerdictText } from './VerdictForm';
 
 interface Draft {
@@ -56,7 +56,7 @@ export function useDraft({ model, view, desk, user, corrections, text, setText }
     if (!restored || !reading || !desk) return undefined;
     const timer = setTimeout(() => {
       const unsaved = differs(reading.now, reading.saved) || text.note !== '' || text.reason !== '';
-      const draft: Draft = { edit: reading.now, text };
+      const draft: Draft = { edit: forDraft(reading.now, reading.proposal), text };
       const drafts = desk.drafts();
       // A draft that cannot be kept is no reason to stop working; saving says so where it matters.
       void (unsaved ? drafts?.save(job, draft) : drafts?.drop(job))?.catch(() => undefined);

@@ -1,7 +1,8 @@
 /** Everything a calcium reading needs: the volume, what the AI said of its voxels, and an engine that agrees with the server. */
 
 import type { CalciumResult } from '../../../extension-compute/src/calcium/core';
-import { decide, type DecidedLesion, fromFindings, fromWire } from '../../../extension-compute/src/calcium/decisions';
+import { type Area } from '../../../extension-compute/src/calcium/areas';
+import { areaOf, areasOf, decide, type DecidedLesion, type Decision, fromFindings, fromWire } from '../../../extension-compute/src/calcium/decisions';
 import { voxelVolumeMm3 } from '../../../extension-compute/src/calcium/grid';
 import { MIN_AREA_MM2, scoresOf, STEPS_HU } from '../../../extension-compute/src/calcium/scores';
 import { CalciumEngine } from '../../../extension-compute/src/engine';
@@ -56,7 +57,8 @@ export async function loadReading(findings: Findings, imageIds: readonly string[
     const found = await engine.compute({ thresholdHu: server.thresholdHu, added: [] });
     if (found === null) throw new DOMException('superseded', 'AbortError');
     const { decisions, missing } = fromFindings(findings.lesion_totals, found.lesions, volume.grid);
-    const proposal: Edit = { thresholdHu: server.thresholdHu, decisions };
+    const areas = areasOf(decisions, found.runs, volume.grid.shape);
+    const proposal: Edit = { thresholdHu: server.thresholdHu, decisions, areas };
     const categories = classes !== null && stepsHu.every((step, n) => step === STEPS_HU[n]);
     const partly = { findings, volume, engine, proposal, missing, categories };
     const numbers = numbersOf(scored(partly, proposal, found).scores);
@@ -89,7 +91,7 @@ export interface Scored {
 /** The lesions of a result with what was decided on them, and their scores. */
 export function scored(loaded: Pick<Loaded, 'findings' | 'volume' | 'categories'>, edit: Edit, result: CalciumResult): Scored {
   const { grid } = loaded.volume;
-  const lesions = decide(result.lesions, result.runs, edit.decisions, grid.shape);
+  const lesions = decide(result.lesions, result.runs, edit.decisions, grid.shape, edit.areas);
   const massFactor = loaded.findings.scoring?.mass_factor ?? null;
   const scores = scoresOf(lesions, grid, result.thresholdHu, massFactor, voxelVolumeMm3(grid.affine), loaded.categories);
   return { lesions, scores };
@@ -122,7 +124,29 @@ export async function editOf(loaded: Loaded, calcium: CalciumCorrection): Promis
   const decisions = calcium.lesions.flatMap((lesion, n) => fromWire(lesion, grid, () => values[n] ?? Number.NaN) ?? []);
   const said = new Set(decisions.map((decision) => decision.id));
   const silent = loaded.proposal.decisions.filter((decision) => !said.has(decision.id));
-  return { thresholdHu: calcium.threshold_hu, decisions: [...decisions, ...silent] };
+  const edit: Edit = { thresholdHu: calcium.threshold_hu, decisions: [...decisions, ...silent], areas: [] };
+  // At which threshold each was said is not known: what the AI found there is the least that a word on the AI's lesion was about.
+  const proposed = loaded.proposal.areas.map((area) => {
+    const said = decisions.find((decision) => decision.id === area.id);
+    return said ? areaOf(said, area.runs) : area;
+  });
+  return { ...edit, areas: [...proposed, ...(await areasNow(loaded, edit, decisions))] };
+}
+
+/** How often it is asked again when a moving slider comes in between. */
+const TRIES = 5;
+
+/** The voxels that decisions are about at the edit's own threshold; none when they cannot be had, then anchors alone decide. */
+async function areasNow(loaded: Loaded, edit: Edit, decisions: readonly Decision[]): Promise<Area[]> {
+  try {
+    for (let tries = 0; tries < TRIES; tries++) {
+      const found = await loaded.engine.compute(requestOf(edit));
+      if (found !== null) return areasOf(decisions, found.runs, loaded.volume.grid.shape);
+    }
+  } catch {
+    // The model asks the same next, and says so.
+  }
+  return [];
 }
 
 /** The request that an edit makes of the engine. */

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { fromFindings } from '../../../extension-compute/src/calcium/decisions';
+import { areasOf, fromFindings } from '../../../extension-compute/src/calcium/decisions';
 import { CalciumEngine } from '../../../extension-compute/src/engine';
 import type { CalciumCorrection, Findings } from '../../../shared/types';
 import { faultOf } from '../correction/check';
 import { newCorrection } from '../correction/build';
 import { type Loaded, type LoadOptions, numbersOf } from './load';
 import { ReadingModel } from './model';
+import type { Edit } from './state';
 import { disagreements } from './proposed';
 
 const [SLICES, ROWS, COLUMNS] = [4, 12, 16] as const;
@@ -23,7 +24,7 @@ const findings = {
 } as unknown as Findings;
 
 /** 1 mm voxels, 3 mm apart: 4 pixels of 400 HU in the region, 4 of 250 set aside, 4 of 500 outside of both. */
-async function loader(): Promise<Loaded> {
+async function loader(bridgeHu = 0): Promise<Loaded> {
   const values = new Int16Array(SLICES * PLANE).fill(0);
   const classes = new Uint8Array(SLICES * PLANE);
   const paint = (k: number, j: number, i: number, hu: number) => {
@@ -35,6 +36,11 @@ async function loader(): Promise<Loaded> {
   paint(1, 2, 2, 400);
   paint(2, 6, 7, 250);
   paint(2, 3, 12, 500);
+  if (bridgeHu) {
+    // L1 goes on: a bridge, and a second peak that is not as high.
+    paint(1, 4, 2, bridgeHu);
+    paint(1, 6, 2, 350);
+  }
   const affine = [[0, 0, 1, 0], [0, 1, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]];
   const grid = { shape: [SLICES, ROWS, COLUMNS] as const, affine, sopInstanceUids: uids, frameUid: '1.9' };
   const volume = { values, grid, imageIds: uids };
@@ -46,10 +52,10 @@ async function loader(): Promise<Loaded> {
     counted: lesion.regionClass === 1,
   })) as unknown as Findings['lesion_totals'];
   const { decisions, missing } = fromFindings(totals, found?.lesions ?? [], grid);
-  return { findings, volume, engine, proposal: { thresholdHu: 130, decisions }, differences: [], missing, categories: true };
+  return { findings, volume, engine, proposal: { thresholdHu: 130, decisions, areas: found ? areasOf(decisions, found.runs, grid.shape) : [] }, differences: [], missing, categories: true };
 }
 
-async function ready(load: (f: Findings, ids: readonly string[], o: LoadOptions) => Promise<Loaded> = loader): Promise<ReadingModel> {
+async function ready(load: (f: Findings, ids: readonly string[], o: LoadOptions) => Promise<Loaded> = () => loader()): Promise<ReadingModel> {
   const model = new ReadingModel(findings, load);
   await model.start(uids);
   return model;
@@ -136,6 +142,36 @@ describe('a reading that is computed', () => {
     await settled(other);
     expect(agatston(other)).toBe(agatston(model));
     expect(wire(other).calcium).toEqual(sent.calcium);
+  });
+
+  it('leaves a lesion out in all its parts, also after it was saved, and after a reload with a draft', async () => {
+    const bridged = () => loader(200);
+    const model = await ready(bridged);
+    model.dispatch({ type: 'decide', lesion: lesion(model, 'L1'), change: { counted: false, reason: 'bone' } });
+    const draft = JSON.parse(JSON.stringify(model.view().reading?.now)) as Edit;
+    expect(agatston(model)).toBe(0);
+    const saved = wire(model).calcium;
+    const raise = async (each: ReadingModel) => {
+      each.dispatch({ type: 'threshold', hu: 300 });
+      await settled(each);
+      expect(each.view().scored?.lesions.filter((one) => one.regionClass === 1).map((one) => one.counted)).toEqual([false, false]);
+      expect(agatston(each)).toBe(0);
+    };
+    await raise(model);
+    const part = model.view().scored?.lesions.find((one) => one.peakHu === 350);
+    expect(part?.decision).toMatchObject({ reason: 'bone', trackingUid: '', verdict: 'reject' });
+    expect(faultOf(wire(model))).toBeNull();
+    model.dispatch({ type: 'undo' });
+    await settled(model);
+    expect(model.view().scored?.lesions.filter((one) => one.regionClass === 1)).toHaveLength(1);
+
+    const reloaded = await ready(bridged);
+    await reloaded.restore('anna', JSON.parse(JSON.stringify(saved)) as CalciumCorrection, null);
+    await settled(reloaded);
+    await raise(reloaded);
+    const resumed = await ready(bridged);
+    await resumed.restore('anna', null, draft);
+    await raise(resumed);
   });
 
   it('gives another reader a reading of their own', async () => {

@@ -1,6 +1,7 @@
 /** One result being read: what is loaded, what the reader did, and the scores that follow from both. */
 
 import type { CalciumResult, SliceMask } from '../../../extension-compute/src/calcium/core';
+import { voxelsOf } from '../../../extension-compute/src/calcium/areas';
 import { type DecidedLesion, nextAddedId } from '../../../extension-compute/src/calcium/decisions';
 import type { Voxel } from '../../../extension-compute/src/calcium/grid';
 import { lesionAt } from '../../../extension-compute/src/calcium/lesions';
@@ -8,7 +9,7 @@ import { maskRuns } from '../../../extension-compute/src/calcium/runs';
 import type { CalciumCorrection, Findings } from '../../../shared/types';
 import type { Read } from '../correction/build';
 import { editOf, type Loaded, loadReading, type LoadOptions, requestOf, type Scored, scored } from './load';
-import { type Action, addedDecision, addedPlaces, begin, type Edit, type Reading, reduce } from './state';
+import { type Action, addedDecision, addedPlaces, begin, type Edit, fromDraft, type Reading, reduce } from './state';
 
 export type Phase = 'waiting' | 'loading' | 'ready' | 'failed';
 
@@ -89,7 +90,7 @@ export class ReadingModel {
   readonly dispatch = (action: Action): void => {
     const { reading, result } = this.now;
     if (!reading) return;
-    const next = reduce(reading, action);
+    const next = reduce(reading, this.withVoxels(action));
     if (next === reading) return;
     const moved = result !== null && needsEngine(next.now, reading.now);
     this.set({ reading: next, stale: this.now.stale || moved });
@@ -111,7 +112,7 @@ export class ReadingModel {
     this.reader = reader;
     if (another) this.dispatch({ type: 'propose', proposal: loaded.proposal });
     if (kept) this.dispatch({ type: 'restore', edit: kept, saved: true });
-    if (draft) this.dispatch({ type: 'restore', edit: draft, saved: false });
+    if (draft) this.dispatch({ type: 'restore', edit: fromDraft(draft, loaded.proposal), saved: false });
   }
 
   /** The lesion at a voxel, whether it counts or not. */
@@ -155,6 +156,15 @@ export class ReadingModel {
     this.loading?.abort();
     this.now.loaded?.engine.close();
     this.set(EMPTY);
+  }
+
+  /** A decision on a lesion remembers the voxels that the lesion has on the screen. */
+  private withVoxels(action: Action): Action {
+    const { loaded, result, scored: known } = this.now;
+    if (action.type !== 'decide' || !loaded || !result || !known) return action;
+    const n = known.lesions.findIndex((lesion) => lesion.id === action.lesion.id);
+    if (n < 0) return action;
+    return { ...action, voxels: voxelsOf(new Set([n]), result.runs, loaded.volume.grid.shape).get(n) ?? [] };
   }
 
   private async compute(): Promise<void> {

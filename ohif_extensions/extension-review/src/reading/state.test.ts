@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { REGION, SET_ASIDE } from '../../../extension-compute/src/calcium/candidates';
 import type { DecidedLesion, Decision } from '../../../extension-compute/src/calcium/decisions';
-import { addedDecision, addedPlaces, begin, differs, reduce, type Action, type Edit, type Reading } from './state';
+import { addedDecision, addedPlaces, begin, differs, forDraft, fromDraft, reduce, type Action, type Edit, type Reading } from './state';
 
 const decision = (id: string, counted = true): Decision => ({
   id,
@@ -32,7 +32,7 @@ const lesion = (id: string, given: Decision | null = decision(id, !id.startsWith
   decision: given,
 });
 
-const proposal: Edit = { thresholdHu: 130, decisions: [decision('L1'), decision('L2'), decision('S1', false)] };
+const proposal: Edit = { thresholdHu: 130, decisions: [decision('L1'), decision('L2'), decision('S1', false)], areas: [] };
 const after = (...actions: Action[]): Reading => actions.reduce(reduce, begin(proposal));
 const of = (reading: Reading, id: string) => reading.now.decisions.find((each) => each.id === id);
 
@@ -111,6 +111,35 @@ describe('a reading', () => {
     expect(after({ type: 'decide', lesion: lesion('L1'), change: { vessel: 'unassigned' } }).past).toEqual([]);
     expect(after({ type: 'threshold', hu: 130 }).past).toEqual([]);
     expect(after({ type: 'back' }).past).toEqual([]);
+  });
+
+  it('remembers the voxels of what was decided on, also through undo and redo', () => {
+    const out = after({ type: 'decide', lesion: lesion('L1'), change: { counted: false, reason: 'bone' }, voxels: [5, 3, 9, 1] });
+    expect(out.now.areas).toEqual([{ id: 'L1', counted: false, vessel: 'unassigned', reason: 'bone', note: '', runs: [5, 3, 9, 1] }]);
+    const undone = reduce(out, { type: 'undo' });
+    expect(undone.now.areas).toEqual([]);
+    expect(reduce(undone, { type: 'redo' }).now).toBe(out.now);
+    const smaller = reduce(out, { type: 'decide', lesion: lesion('L1'), change: { counted: true }, voxels: [5, 2] });
+    expect(smaller.now.areas.map((area) => [area.counted, area.runs.length])).toEqual([[false, 4], [true, 2]]);
+  });
+
+  it('makes a decision of its own of a part that changes, from what held for the whole', () => {
+    const part = lesion('L7', { ...decision('L7', false), trackingUid: '', reason: 'bone', note: 'rib' });
+    const reading = after({ type: 'decide', lesion: part, change: { vessel: 'RCA' }, voxels: [5, 1] });
+    expect(of(reading, 'L7')).toMatchObject({ counted: false, vessel: 'RCA', reason: 'bone', note: 'rib', verdict: 'reject' });
+    expect(after({ type: 'decide', lesion: part, change: { note: 'rib' } }).past).toEqual([]);
+  });
+
+  it('is kept as a draft without what the proposal brings, and comes back the same', () => {
+    const area = { id: 'L1', counted: true, vessel: 'unassigned', reason: '', note: '', runs: [1, 9] } as const;
+    const proposed: Edit = { ...proposal, areas: [area] };
+    const reading = reduce(begin(proposed), { type: 'decide', lesion: lesion('L1'), change: { counted: false }, voxels: [2, 3] });
+    const draft = JSON.parse(JSON.stringify(forDraft(reading.now, proposed))) as Edit;
+    expect(draft.areas).toHaveLength(1);
+    expect(fromDraft(draft, proposed)).toEqual(reading.now);
+    const { areas, ...older } = draft;
+    expect(areas).toHaveLength(1);
+    expect(fromDraft(older, proposed).areas).toEqual([area]);
   });
 
   it('knows what was saved from what was not', () => {

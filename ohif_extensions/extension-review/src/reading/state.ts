@@ -1,6 +1,7 @@
 /** What a reader has done to the AI's proposal so far: one value, changed by actions, undone step by step. */
 
-import type { DecidedLesion, Decision } from '../../../extension-compute/src/calcium/decisions';
+import { type Area, withArea } from '../../../extension-compute/src/calcium/areas';
+import { areaOf, type DecidedLesion, type Decision } from '../../../extension-compute/src/calcium/decisions';
 import type { Voxel } from '../../../extension-compute/src/calcium/grid';
 import { UNASSIGNED } from '../../../extension-compute/src/calcium/scores';
 import type { Verdict, Vessel } from '../../../shared/types';
@@ -8,6 +9,8 @@ import type { Verdict, Vessel } from '../../../shared/types';
 export interface Edit {
   readonly thresholdHu: number;
   readonly decisions: readonly Decision[];
+  /** The voxels that were decided on, newest last: for the parts of a lesion that splits. */
+  readonly areas: readonly Area[];
 }
 
 export interface Reading {
@@ -27,7 +30,14 @@ export type Change = Partial<Pick<Decision, 'counted' | 'vessel' | 'reason' | 'n
 export type Action =
   | { readonly type: 'propose'; readonly proposal: Edit }
   | { readonly type: 'threshold'; readonly hu: number; readonly gesture?: string }
-  | { readonly type: 'decide'; readonly lesion: DecidedLesion; readonly change: Change; readonly gesture?: string }
+  | {
+      readonly type: 'decide';
+      readonly lesion: DecidedLesion;
+      readonly change: Change;
+      /** The lesion's voxels now, as an area's runs. */
+      readonly voxels?: readonly number[];
+      readonly gesture?: string;
+    }
   | { readonly type: 'add'; readonly decision: Decision }
   | { readonly type: 'restore'; readonly edit: Edit; readonly saved: boolean }
   | { readonly type: 'saved'; readonly edit: Edit }
@@ -54,8 +64,8 @@ export function reduce(reading: Reading, action: Action): Reading {
       return step(reading, { ...reading.now, thresholdHu }, action.gesture);
     }
     case 'decide': {
-      const decisions = decided(reading, action.lesion, action.change);
-      return decisions === null ? reading : step(reading, { ...reading.now, decisions }, action.gesture);
+      const decision = decided(reading, action.lesion, action.change);
+      return decision === null ? reading : step(reading, withDecision(reading.now, decision, action.voxels), action.gesture);
     }
     case 'add':
       return step(reading, { ...reading.now, decisions: [...reading.now.decisions, action.decision] });
@@ -79,6 +89,16 @@ export function addedPlaces(edit: Edit): Voxel[] {
   return edit.decisions.filter((decision) => decision.id.startsWith('R')).map((decision) => decision.anchor);
 }
 
+/** An edit as a draft keeps it: without the areas of the proposal, which come anew with it and may be large. */
+export function forDraft(edit: Edit, proposal: Edit): Edit {
+  return { ...edit, areas: edit.areas.filter((area) => !proposal.areas.includes(area)) };
+}
+
+/** A draft's edit; older drafts have no areas. */
+export function fromDraft(draft: Omit<Edit, 'areas'> & Partial<Edit>, proposal: Edit): Edit {
+  return { ...draft, areas: [...proposal.areas, ...(draft.areas ?? [])] };
+}
+
 /** Whether two edits would be sent differently. */
 export function differs(one: Edit, other: Edit): boolean {
   if (one === other) return false;
@@ -97,17 +117,22 @@ export function verdictOn(decision: Pick<Decision, 'counted' | 'vessel'>, propos
   return proposed.counted && !decision.counted ? 'reject' : 'modify';
 }
 
-function decided(reading: Reading, lesion: DecidedLesion, change: Change): readonly Decision[] | null {
-  const { decisions } = reading.now;
-  const former = decisions.find((decision) => decision.id === lesion.id) ?? newDecision(lesion);
+/** The decision that the change makes; null when it changes nothing. */
+function decided(reading: Reading, lesion: DecidedLesion, change: Change): Decision | null {
+  const former = reading.now.decisions.find((decision) => decision.id === lesion.id) ?? lesion.decision ?? newDecision(lesion);
   const merged = { ...former, ...change };
   // Where nothing is counted there is nothing to say about why; a reason for the contrary would be left behind.
   const cleared = change.counted === true && former.reason !== '' && change.reason === undefined ? { ...merged, reason: '' } : merged;
   const decision = { ...cleared, verdict: verdictOn(cleared, proposedFor(reading, lesion.id)) };
   const same = former.counted === decision.counted && former.vessel === decision.vessel;
-  if (same && former.reason === decision.reason && former.note === decision.note) return null;
-  const known = decisions.some((each) => each.id === lesion.id);
-  return known ? decisions.map((each) => (each.id === lesion.id ? decision : each)) : [...decisions, decision];
+  return same && former.reason === decision.reason && former.note === decision.note ? null : decision;
+}
+
+function withDecision(edit: Edit, decision: Decision, voxels: readonly number[] = []): Edit {
+  const { id } = decision;
+  const known = edit.decisions.some((each) => each.id === id);
+  const decisions = known ? edit.decisions.map((each) => (each.id === id ? decision : each)) : [...edit.decisions, decision];
+  return { ...edit, decisions, areas: voxels.length ? withArea(edit.areas, areaOf(decision, voxels)) : edit.areas };
 }
 
 function proposedFor(reading: Reading, id: string): Decision | undefined {
