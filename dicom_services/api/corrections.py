@@ -34,31 +34,39 @@ router = APIRouter(
 )
 
 
-@router.get("/corrections")
-async def listed(context: ContextDep, study: StudyDep) -> CorrectionsAnswer:
+@router.get("/corrections", response_model=CorrectionsAnswer)
+async def listed(context: ContextDep, study: StudyDep) -> Response:
     """All corrections of a study, oldest first."""
-    stored = await asyncio.to_thread(context.corrections.of_study, study.study_key)
-    return CorrectionsAnswer(corrections=[correction(one) for one in stored])
+    # Masks are a million numbers: made into text in a thread, and not once more by the framework.
+    return Response(await asyncio.to_thread(_listed, context, study), media_type="application/json")
 
 
 @router.post(
     "/corrections",
     status_code=201,
+    response_model=CorrectionAnswer,
     responses={200: {"model": CorrectionAnswer, "description": "Sent before."}},
 )
 async def add(
-    body: CorrectionBody,
-    response: Response,
-    context: ContextDep,
-    principal: PrincipalDep,
-    study: StudyDep,
-) -> CorrectionAnswer:
+    body: CorrectionBody, context: ContextDep, principal: PrincipalDep, study: StudyDep
+) -> Response:
     """Keep a reader's verdict on a result; the answer comes once it is on the disk."""
     async with _AT_ONCE:
-        stored = await asyncio.to_thread(_keep, context, principal, study, body)
+        stored, told = await asyncio.to_thread(_kept, context, principal, study, body)
     context.corrections_waiting.set()
-    response.status_code = 201 if stored.new else 200
-    return correction(stored)
+    return Response(told, 201 if stored.new else 200, media_type="application/json")
+
+
+def _listed(context: Context, study: StudyAccess) -> str:
+    stored = context.corrections.of_study(study.study_key)
+    return CorrectionsAnswer(corrections=[correction(one) for one in stored]).model_dump_json()
+
+
+def _kept(
+    context: Context, principal: Principal, study: StudyAccess, body: CorrectionBody
+) -> tuple[Stored, str]:
+    stored = _keep(context, principal, study, body)
+    return stored, correction(stored).model_dump_json()
 
 
 def _keep(
