@@ -3,6 +3,13 @@ import js from '@eslint/js';
 import hooks from 'eslint-plugin-react-hooks';
 import ts from 'typescript-eslint';
 
+/** A folder that takes nothing from these extensions. */
+function apart(folder, extensions) {
+  const group = extensions.map(name => `**/extension-${name}/**`);
+  const patterns = [{ group, message: 'What several need lies in shared/.' }];
+  return { files: [`${folder}/**/*.{ts,tsx}`], rules: { 'no-restricted-imports': ['error', { patterns }] } };
+}
+
 export default ts.config(
   { ignores: ['dist/**', 'node_modules/**', 'host/replacements/**'] },
   js.configs.recommended,
@@ -38,6 +45,10 @@ export default ts.config(
       'no-eval': 'error',
     },
   },
+  apart('extension-results', ['review']),
+  apart('extension-review', ['results']),
+  apart('extension-compute', ['results', 'review']),
+  apart('shared', ['results', 'review', 'compute']),
   { files: ['shared/client.ts'], rules: { 'no-restricted-globals': 'off' } },
   {
     files: ['*.mjs', '*.js', 'host/**/*.mjs', 'host/**/*.js'],

@@ -16,7 +16,8 @@ import { reduce, reduceTwin } from '../src/gl/reduce';
 import { rowsOf, rowsTwin, slicesOf } from '../src/gl/rows';
 import type { Shape } from '../src/gl/texture';
 import { Texture } from '../src/gl/texture';
-import type { LesionLook, OverlayViewport } from '../src/overlay';
+import type { OverlayViewport } from '../../shared/viewer/viewport';
+import type { LesionLook } from '../src/overlay';
 import { createOverlay } from '../src/overlay';
 import { generator, noise } from './random';
 

@@ -6,7 +6,8 @@ import { CalciumEngine } from '../src/engine';
 import { GlDevice } from '../src/gl/device';
 import { collectByGl, sameCandidates } from '../src/gl/listing';
 import { collect } from '../src/calcium/candidates';
-import type { LesionLook, OverlayViewport } from '../src/overlay';
+import type { OverlayViewport } from '../../shared/viewer/viewport';
+import type { LesionLook } from '../src/overlay';
 import { createOverlay } from '../src/overlay';
 import { generator } from './random';
 

@@ -1,4 +1,5 @@
 // The live mask over a viewport: a canvas of its own, drawn through the viewport's camera, right under zoom, pan, rotation and flip.
+import type { OverlayViewport } from '../../shared/viewer/viewport';
 import type { SliceMask } from './calcium/core';
 import type { Grid, Point, Voxel } from './calcium/grid';
 import type { LesionRuns } from './calcium/lesions';
@@ -37,17 +38,6 @@ export interface Overlay {
   readonly millis: number;
   /** Takes the canvas and all listeners away. */
   remove(): void;
-}
-
-/** What is used of a cornerstone viewport. */
-export interface OverlayViewport {
-  readonly element: HTMLElement;
-  readonly type?: string;
-  worldToCanvas(point: [number, number, number]): number[];
-  canvasToWorld(point: [number, number]): number[];
-  getCamera(): { viewPlaneNormal?: number[]; focalPoint?: number[] };
-  getCurrentImageId?(): string | undefined;
-  getFrameOfReferenceUID?(): string | undefined;
 }
 
 // cornerstone's Events; each is dispatched on the viewport's element.

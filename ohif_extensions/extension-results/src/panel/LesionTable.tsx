@@ -4,7 +4,7 @@ import { useState } from 'react';
 
 import type { Findings, LesionTotal } from '../../../shared/types';
 import { bestSlice } from '../select';
-import { jump } from '../viewer/jump';
+import { jump } from '../../../shared/viewer/jump';
 import { numberText, vesselText } from '../words';
 
 /** More rows than these wait behind a button: some chests hold hundreds. */

@@ -2,7 +2,7 @@
 import { useSystem } from '@ohif/core';
 import { useCallback, useSyncExternalStore } from 'react';
 
-import { studyOnScreen } from '../../../extension-review/src/viewer/study';
+import { studyOnScreen } from '../../../shared/viewer/study';
 import type { Services } from '../../../shared/ohif';
 import { resultsOf, type Snapshot, type StudyResults } from '../../../shared/study_results';
 import type { Results, SeriesResults } from '../../../shared/types';

@@ -2,7 +2,7 @@
 import { useSystem } from '@ohif/core';
 import { useEffect, useReducer, useState } from 'react';
 
-import { hideBackground, isShown, segmentationDisplaySet, segmentsOf, setOpacity, setVisible, showOverlay } from '../viewer/overlay';
+import { hideBackground, isShown, segmentationDisplaySet, segmentsOf, setOpacity, setVisible, showOverlay } from '../../../shared/viewer/overlay';
 
 const EVENTS = ['SEGMENTATION_MODIFIED', 'SEGMENTATION_REPRESENTATION_MODIFIED', 'SEGMENTATION_ADDED', 'SEGMENTATION_REMOVED', 'SEGMENTATION_LOADING_COMPLETE'];
 

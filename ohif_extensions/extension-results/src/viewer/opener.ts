@@ -1,5 +1,5 @@
 // Watches the study on the screen while the viewer is open: opens its newest result on the images, and brings in what comes later.
-import { studyOnScreen } from '../../../extension-review/src/viewer/study';
+import { studyOnScreen } from '../../../shared/viewer/study';
 import type { Managers, Subscription } from '../../../shared/ohif';
 import { resultsOf } from '../../../shared/study_results';
 import { firstShown, jobsOf, segmentationsOf, seriesOfResults } from '../select';

@@ -1,11 +1,11 @@
 // What a reader sees first: the analysed series, the AI's overlay on it, the slice with most calcium, a window that shows calcium.
-import { displaySetOf } from '../../../extension-review/src/viewer/study';
-import { setWindow, viewportsOf } from '../../../extension-review/src/viewer/viewport';
 import type { CommandsManager, Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
+import { jump } from '../../../shared/viewer/jump';
+import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from '../../../shared/viewer/overlay';
+import { displaySetOf } from '../../../shared/viewer/study';
+import { setWindow, viewportsOf } from '../../../shared/viewer/viewport';
 import { objectOf, openingSlice } from '../select';
-import { jump } from './jump';
-import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from './overlay';
 
 /** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
 const WINDOW = { center: 200, width: 700 };

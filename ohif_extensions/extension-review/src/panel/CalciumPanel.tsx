@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from 'react';
 import type { Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
-import { studyOnScreen } from '../viewer/study';
+import { studyOnScreen } from '../../../shared/viewer/study';
 import { hasWebgl2 } from '../viewer/webgl';
 import { CalciumReading } from './CalciumReading';
 import { calciumJobs, useStudyResults } from './remote';

@@ -2,7 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore
 import { SET_ASIDE } from '../../../extension-compute/src/calcium/candidates';
 import type { DecidedLesion } from '../../../extension-compute/src/calcium/decisions';
 import type { Voxel } from '../../../extension-compute/src/calcium/grid';
-import { jump } from '../../../extension-results/src/viewer/jump';
+import { jump } from '../../../shared/viewer/jump';
 import type { Services } from '../../../shared/ohif';
 import type { Correction, Findings, Verdict, Vessel } from '../../../shared/types';
 import { newCorrection } from '../correction/build';
@@ -10,7 +10,7 @@ import { faultOf } from '../correction/check';
 import { numbersOf } from '../reading/load';
 import { proposedNumbers } from '../reading/proposed';
 import { type Change, differs } from '../reading/state';
-import { imageIdsOf, instanceNumbers } from '../viewer/study';
+import { imageIdsOf, instanceNumbers } from '../../../shared/viewer/study';
 import { useOverlay } from '../viewer/useOverlay';
 import { useProposalHidden } from '../viewer/useProposalHidden';
 import { AgreementNotice, InBetween, LoadNotice } from './Notices';

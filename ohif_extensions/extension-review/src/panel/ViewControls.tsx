@@ -1,5 +1,5 @@
 import type { Services } from '../../../shared/ohif';
-import { setWindow, WINDOWS } from '../viewer/viewport';
+import { setWindow, WINDOWS } from '../../../shared/viewer/viewport';
 
 interface Props {
   readonly services: Services;

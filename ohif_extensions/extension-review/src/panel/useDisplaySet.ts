@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'react';
 import type { DisplaySet, Services } from '../../../shared/ohif';
-import { displaySetOf } from '../viewer/study';
+import { displaySetOf } from '../../../shared/viewer/study';
 
 /** The images of a series once the viewer has them; null before. */
 export function useDisplaySet(services: Services, series: string): DisplaySet | null {

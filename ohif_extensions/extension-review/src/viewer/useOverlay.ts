@@ -3,10 +3,10 @@ import { ADDED, REGION, SET_ASIDE } from '../../../extension-compute/src/calcium
 import type { Voxel } from '../../../extension-compute/src/calcium/grid';
 import { createOverlay, type LesionLook, type Overlay } from '../../../extension-compute/src/overlay';
 import type { Services, Subscription } from '../../../shared/ohif';
+import { type Viewport, viewportsOf } from '../../../shared/viewer/viewport';
 import type { ReadingModel, ReadingView } from '../reading/model';
 import { listenForClicks } from './clicks';
 import { ASIDE_COLOR, lookOf, VESSEL_COLORS } from './colors';
-import { type Viewport, viewportsOf } from './viewport';
 
 interface Options {
   readonly services: Services;

@@ -1,7 +1,7 @@
 import { useEffect } from 'react';
-import { segmentationDisplaySet, segmentsOf, setVisible } from '../../../extension-results/src/viewer/overlay';
 import type { Services } from '../../../shared/ohif';
 import type { Findings } from '../../../shared/types';
+import { segmentationDisplaySet, segmentsOf, setVisible } from '../../../shared/viewer/overlay';
 
 /** Two masks over one lesion cannot be told apart: the AI's own is hidden while the live one is shown, and then shown again. */
 export function useProposalHidden(services: Services, findings: Findings, active: boolean): void {

@@ -1,9 +1,19 @@
 /** Viewports that show a series: where they are, which slice they show, how they are made to show another. */
 
-import type { OverlayViewport } from '../../../extension-compute/src/overlay';
-import type { Services } from '../../../shared/ohif';
+import type { Services } from '../ohif';
 
-/** What is used of a cornerstone viewport. */
+/** What drawing over a cornerstone viewport takes. */
+export interface OverlayViewport {
+  readonly element: HTMLElement;
+  readonly type?: string;
+  worldToCanvas(point: [number, number, number]): number[];
+  canvasToWorld(point: [number, number]): number[];
+  getCamera(): { viewPlaneNormal?: number[]; focalPoint?: number[] };
+  getCurrentImageId?(): string | undefined;
+  getFrameOfReferenceUID?(): string | undefined;
+}
+
+/** What is used of a cornerstone viewport besides. */
 export interface Viewport extends OverlayViewport {
   getImageIds?(): string[];
   setImageIdIndex?(index: number): unknown;

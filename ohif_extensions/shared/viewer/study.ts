@@ -1,6 +1,6 @@
 /** Which study is on the screen, and where in the viewer its series are. */
 
-import type { DisplaySet, Services } from '../../../shared/ohif';
+import type { DisplaySet, Services } from '../ohif';
 
 /** Study of the active viewport; of the first series where no viewport shows one. */
 export function studyOnScreen(services: Services): string {

@@ -1,8 +1,8 @@
 // Brings a place of an image into view and marks it for a moment.
-import { displaySetOf, imageIdsOf } from '../../../extension-review/src/viewer/study';
-import { showSlice, viewportsOf } from '../../../extension-review/src/viewer/viewport';
-import type { Services } from '../../../shared/ohif';
+import type { Services } from '../ohif';
 import { cornerstoneCore } from './cornerstone';
+import { displaySetOf, imageIdsOf } from './study';
+import { showSlice, viewportsOf } from './viewport';
 
 const MARK_MS = 4000;
 const MARK_MM = 14;

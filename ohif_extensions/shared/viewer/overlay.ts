@@ -1,7 +1,7 @@
 // The AI's segmentation over the images: loaded without a click, each segment shown or hidden, one opacity for all.
-import type { CommandsManager, DisplaySet, Services } from '../../../shared/ohif';
-import { displaySetOf } from '../../../extension-review/src/viewer/study';
-import { viewportsOf } from '../../../extension-review/src/viewer/viewport';
+import type { CommandsManager, DisplaySet, Services } from '../ohif';
+import { displaySetOf } from './study';
+import { viewportsOf } from './viewport';
 
 /** Where the AI looked is an area as large as the heart: it is there to be switched on, not in the way. */
 const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region']);
