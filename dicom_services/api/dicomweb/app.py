@@ -25,6 +25,7 @@ from dicom_services.api.dicomweb.query import query_of
 from dicom_services.api.dicomweb.retrieve import retrieve
 from dicom_services.api.dicomweb.search import Search
 from dicom_services.api.dicomweb.store import Store
+from dicom_services.api.dicomweb.turns import Turns
 from dicom_services.api.dicomweb.upstream import Upstream
 from dicom_services.api.problems import status_of
 from dicom_services.errors import RadloopError
@@ -83,6 +84,7 @@ class _DicomWeb:
         self._search = Search(self._upstream, context.patient_keys)
         self._store = Store(context, self._upstream)
         self._pumps = Pumps()
+        self._turns = Turns()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -99,7 +101,8 @@ class _DicomWeb:
         elif resource.form == "search":
             await self._answer_search(resource, scope, send)
         else:
-            await retrieve(self._upstream, self._pumps, resource, scope, receive, send)
+            async with self._turns.of(scope["state"]["principal"].user):
+                await retrieve(self._upstream, self._pumps, resource, scope, receive, send)
 
     async def _answer_search(self, resource: Resource, scope: Scope, send: Send) -> None:
         if not choose("search", resource.level, 0, header(scope, b"accept")):
