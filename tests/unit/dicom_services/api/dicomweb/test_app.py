@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from types import SimpleNamespace
+from uuid import UUID
 from typing import Any
 
 import pytest
@@ -46,7 +47,10 @@ class Call:
             "http_version": "1.1",
             "scheme": "http",
             "headers": [(b"host", b"viewer.example:8443")],
-            "state": {"correlation": "0123456789abcdef"},
+            "state": {
+                "correlation": "0123456789abcdef",
+                "principal": SimpleNamespace(user=UUID(int=1)),
+            },
         } | more
         self.left = asyncio.Event()
         self.messages: list[dict] = []
