@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 from types import SimpleNamespace
-from uuid import UUID
 from typing import Any
+from uuid import UUID
 
 import pytest
 
