@@ -1,11 +1,12 @@
 // Bundles every extension-*/src/index.ts(x) to an ES module with the host's packages left out; code they share goes into shared chunks.
 import { existsSync, readdirSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
 import * as esbuild from 'esbuild';
 
+import { published } from './publish.mjs';
 import { MADE, NEVER_BUNDLED, SHARED } from './shared_packages.mjs';
 
 /** Names of the extension folders, sorted. */
@@ -103,10 +104,11 @@ function workers(root) {
 
 /** Builds all extensions into `out` (served as /plugins/) and gives their sizes in bytes, raw and gzipped. */
 export async function buildExtensions(root, out) {
-  await rm(out, { recursive: true, force: true });
-  const made = await esbuild.build(options(root, out));
-  await writeFile(join(out, 'extensions.js'), `window.radloopExtensions = ${JSON.stringify(await listing(root), null, 1)};\n`);
-  return { sizes: await compress(out), metafile: made.metafile };
+  return published(out, async made => {
+    const { metafile } = await esbuild.build(options(root, made));
+    await writeFile(join(made, 'extensions.js'), `window.radloopExtensions = ${JSON.stringify(await listing(root), null, 1)};\n`);
+    return { sizes: await compress(made), metafile };
+  });
 }
 
 async function listing(root) {

@@ -1,6 +1,6 @@
 // Makes the viewer's host out of the pinned OHIF: what is needed of it, minified, with our shim and configuration, and compressed beforehand.
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,6 +12,7 @@ import { readExports } from './exports.mjs';
 import { editIndex } from './index.mjs';
 import { PATCHES_TEXT, patched } from './patches.mjs';
 import { HOST } from './pin.mjs';
+import { published } from './publish.mjs';
 import { files, packed } from './tarball.mjs';
 
 const DIST = 'package/dist/';
@@ -47,8 +48,8 @@ export async function buildHost(root, out) {
   site.set('index.html', rename(editIndex(site.get('index.html').toString('utf8'))));
   site.set('host.json', `${JSON.stringify({ name: HOST.name, version: HOST.version, exports }, null, 1)}\n`);
 
-  await emptied(out);
-  const sizes = await all([...site], entry => writeOne(out, ...entry));
+  const ours = name => name.startsWith('plugins/');
+  const sizes = await published(out, made => all([...site], entry => writeOne(made, ...entry)), ours);
   return {
     files: sizes.length,
     raw: sizes.reduce((sum, one) => sum + one.raw, 0),
@@ -65,16 +66,6 @@ function renamer(bundles) {
     })
   );
   return text => text.replace(/\b[0-9a-f]{16}\b/g, found => digests.get(found) ?? found);
-}
-
-/** Takes everything out of the folder but our extensions. */
-async function emptied(out) {
-  await mkdir(out, { recursive: true });
-  for (const name of await readdir(out)) {
-    if (name !== 'plugins') {
-      await rm(join(out, name), { recursive: true });
-    }
-  }
 }
 
 async function writeOne(out, name, data) {
