@@ -14,6 +14,8 @@ export interface Place {
 export interface Cipher {
   readonly owner: string;
   readonly keyId: string;
+  /** Of the keys that came before, newest first. */
+  readonly earlier: readonly Cipher[];
   seal(place: Place, value: unknown): Promise<Uint8Array>;
   /** Rejects when the blob was changed, belongs elsewhere, or needs another key. */
   open(place: Place, sealed: Uint8Array): Promise<unknown>;
@@ -57,6 +59,7 @@ export async function makeCipher(owner: string, keyId: string, key: Uint8Array):
   return {
     owner,
     keyId,
+    earlier: [],
     async seal(place, value) {
       const iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
       const text = utf8(JSON.stringify(value));
@@ -89,6 +92,7 @@ export async function makeCipher(owner: string, keyId: string, key: Uint8Array):
 export function openingWith(newest: Cipher, older: readonly Cipher[]): Cipher {
   return {
     ...newest,
+    earlier: older,
     async open(place, sealed) {
       for (const cipher of [newest, ...older]) {
         try {

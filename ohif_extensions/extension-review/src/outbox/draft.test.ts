@@ -1,6 +1,6 @@
 import { IDBFactory } from 'fake-indexeddb';
 import { expect, it } from 'vitest';
-import { makeCipher } from './cipher';
+import { makeCipher, openingWith } from './cipher';
 import { draftsOf } from './draft';
 import { openBrowserStore } from './store';
 
@@ -28,4 +28,18 @@ it('takes a draft that was tampered with for none', async () => {
   if (!entry) throw new Error('nothing kept');
   await store.put({ ...entry, sealed: entry.sealed.map((byte) => byte ^ 1) });
   expect(await anna.load('job')).toBeNull();
+});
+
+it('finds a draft of before the server changed its key, and seals it anew', async () => {
+  const store = await openBrowserStore(new IDBFactory());
+  const before = await makeCipher('anna', 'k1', new Uint8Array(32).fill(1));
+  const after = await makeCipher('anna', 'k2', new Uint8Array(32).fill(2));
+  await draftsOf(store, before).save('job', { threshold: 150 });
+  const drafts = draftsOf(store, openingWith(after, [before]));
+  expect(await drafts.load('job')).toEqual({ threshold: 150 });
+  expect((await store.all()).map((entry) => entry.keyId)).toEqual(['k2']);
+  expect(await draftsOf(store, after).load('job')).toEqual({ threshold: 150 });
+  await draftsOf(store, before).save('job', { threshold: 140 });
+  await drafts.drop('job');
+  expect(await store.all()).toEqual([]);
 });

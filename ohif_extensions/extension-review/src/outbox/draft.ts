@@ -13,24 +13,39 @@ export interface Drafts {
 
 export function draftsOf(store: EntryStore, cipher: Cipher): Drafts {
   const { owner, keyId } = cipher;
-  const place = async (job: string) => ({ kind: 'draft', owner, id: await cipher.name(`draft ${job}`) }) as const;
-  return {
+  const place = async (job: string, by = cipher) => ({ kind: 'draft', owner, id: await by.name(`draft ${job}`) }) as const;
+  const drafts: Drafts = {
     async save(job, value) {
       const where = await place(job);
       await store.put({ ...where, keyId, sealed: await cipher.seal(where, value) });
     },
     async load(job) {
-      const where = await place(job);
-      const entry = await store.get('draft', where.id);
-      if (!entry) return null;
-      try {
-        return await cipher.open(where, entry.sealed);
-      } catch {
-        return null;
+      // Its name comes from the key as well: after a change of keys it lies where the earlier one put it.
+      for (const by of [cipher, ...cipher.earlier]) {
+        const where = await place(job, by);
+        const entry = await store.get('draft', where.id);
+        if (!entry) continue;
+        try {
+          const value = await cipher.open(where, entry.sealed);
+          if (by !== cipher) await renewed(job, value, where.id);
+          return value;
+        } catch {
+          return null;
+        }
       }
+      return null;
     },
     async drop(job) {
-      await store.remove('draft', (await place(job)).id);
+      for (const by of [cipher, ...cipher.earlier]) await store.remove('draft', (await place(job, by)).id);
     },
   };
+
+  /** Seals it anew, and only then lets go of the old one; a store that cannot do that now has it still. */
+  async function renewed(job: string, value: unknown, oldId: string): Promise<void> {
+    await drafts
+      .save(job, value)
+      .then(() => store.remove('draft', oldId))
+      .catch(() => undefined);
+  }
+  return drafts;
 }

@@ -1,6 +1,6 @@
 import { IDBFactory } from 'fake-indexeddb';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { makeCipher } from './cipher';
+import { makeCipher, openingWith } from './cipher';
 import { Outbox, pauseMs, type Delivery, type Letter } from './outbox';
 import { memoryStore, openBrowserStore, type EntryStore } from './store';
 
@@ -99,6 +99,30 @@ describe('the outbox', () => {
     await after.outbox.flush();
     expect(after.sent).toEqual(['a']);
     expect(await store.all()).toEqual([]);
+  });
+
+  it('seals anew what an earlier key had sealed, also what was refused, and loses neither to a full store', async () => {
+    const before = page(store, (each) => (each.id === 'a' ? unreachable : conflict));
+    const old = await cipherOf('anna');
+    await before.outbox.unlock(old);
+    await before.outbox.add(letter('a'));
+    await before.outbox.add(letter('b'));
+    await before.outbox.flush();
+    const renewed = openingWith(await makeCipher('anna', 'k2', new Uint8Array(32).fill(9)), [old]);
+    const full = page({ ...store, put: () => Promise.reject(new Error('full')) }, () => unreachable);
+    await full.outbox.unlock(renewed);
+    expect(full.outbox.view().mine.map((each) => each.lasting)).toEqual([true, true]);
+    expect((await store.all()).map((entry) => entry.keyId)).toEqual(['k1', 'k1']);
+    const after = page(store, () => unreachable);
+    await after.outbox.unlock(renewed);
+    await after.outbox.flush();
+    expect(states(after.outbox)).toEqual(['a waiting', 'b refused']);
+    expect((await store.all()).map((entry) => entry.keyId)).toEqual(['k2', 'k2']);
+    // Now the earlier key may go.
+    const later = page(store, () => kept);
+    await later.outbox.unlock(await makeCipher('anna', 'k2', new Uint8Array(32).fill(9)));
+    await later.outbox.flush();
+    expect(later.arrived).toEqual(['a']);
   });
 
   it('holds still when the login has ended, and goes on after the same reader is back', async () => {

@@ -176,9 +176,20 @@ export class Outbox {
     }
     for (const entry of mine) {
       const known = this.held.get(entry.id);
-      if (!known || known.state === 'locked') this.held.set(entry.id, await this.read(entry));
+      if (!known || known.state === 'locked') await this.take(entry);
     }
     this.changed();
+  }
+
+  /** Reads an entry; one that an earlier key sealed is sealed anew, for the server will not keep that key for ever. */
+  private async take(entry: Entry): Promise<void> {
+    const held = await this.read(entry);
+    this.held.set(entry.id, held);
+    if (!held.letter || entry.keyId === this.cipher?.keyId) return;
+    const { lasting } = held;
+    await this.keep(held);
+    // Where that fails it still lies there as it was.
+    held.lasting ||= lasting;
   }
 
   private async read(entry: Entry): Promise<Held> {
