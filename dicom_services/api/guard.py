@@ -34,7 +34,7 @@ from dicom_services.log import event
 
 # A foreign study and an absent one are told apart by nothing, time included.
 _ABSENT_S: Final = 0.05
-_BODIES: Final = {"none": 64 << 10, "small": 64 << 10, "document": 32 << 20}
+_BODIES: Final = {"none": 64 << 10, "small": 64 << 10, "document": 16 << 20}
 
 
 @dataclass(slots=True)

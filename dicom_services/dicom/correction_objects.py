@@ -20,6 +20,8 @@ from dicom_services.dicom.write import to_bytes
 
 _MEMORY_BYTES: Final = 1024 << 20
 _BYTES_PER_PIXEL: Final = 24
+_MOST_BYTES: Final = 4 << 30
+"""A thousand slices with a voxel each in them; the correction itself is kept whatever happens."""
 _CPU_S: Final = 120
 _WALL_S: Final = 240.0
 
@@ -75,7 +77,7 @@ def correction_objects_limited(
 
     edit = reading.assessment.calcium
     entries = len(edit.mask) if edit is not None else 0
-    memory = _MEMORY_BYTES + entries * (512 * 512) * _BYTES_PER_PIXEL
+    memory = min(_MOST_BYTES, _MEMORY_BYTES + entries * (512 * 512) * _BYTES_PER_PIXEL)
     limits = Limits(memory, memory, _CPU_S, _CPU_S, _WALL_S)
     return tuple(
         CorrectionObject(modality, uid, series, base64.b64decode(data))

@@ -21,7 +21,7 @@ describe('a letter', () => {
     [0, 'unreachable', 'later'],
     [401, 'login_needed', 'login'],
     [401, 'other_user', 'login'],
-    [403, 'csrf', 'login'],
+    [403, 'csrf', 'later'],
     [403, 'not_allowed', 'refused'],
     [404, 'study_unknown', 'refused'],
     [409, 'correction_other', 'refused'],

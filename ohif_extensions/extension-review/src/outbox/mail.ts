@@ -21,7 +21,8 @@ export async function deliver(letter: Letter, reader: string, by: Post = post): 
 }
 
 function judged(problem: ApiProblem): Delivery {
-  if (problem.status === 401 || problem.code === 'csrf') return { kind: 'login', code: problem.code };
-  if (problem.passing || problem.status === 408 || problem.status === 425) return { kind: 'later', code: problem.code };
+  if (problem.status === 401) return { kind: 'login', code: problem.code };
+  // Another tab has logged in anew: no login will be asked for here, so only time mends it.
+  if (problem.passing || problem.code === 'csrf' || problem.status === 408 || problem.status === 425) return { kind: 'later', code: problem.code };
   return { kind: 'refused', code: problem.code, status: problem.status };
 }
