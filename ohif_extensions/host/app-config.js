@@ -3,8 +3,16 @@
   const extensions = window.radloopExtensions ?? [];
   const panels = extensions.flatMap(extension => extension.rightPanels);
 
+  /** The viewer would leave images black where it cannot draw them so; it has a slower way, but must be told. */
+  const drawsWithWebGL2 = () => {
+    const context = document.createElement('canvas').getContext('webgl2');
+    context?.getExtension('WEBGL_lose_context')?.loseContext();
+    return context !== null;
+  };
+
   window.config = {
     name: 'radloop',
+    useCPURendering: !drawsWithWebGL2(),
     routerBasename: null,
     extensions: extensions.map(extension => window.radloopHost.extension(extension)),
     modes: [],
@@ -13,7 +21,8 @@
     maxNumberOfWebWorkers: 2,
     maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 25 },
     showWarningMessageForCrossOrigin: false,
-    showCPUFallbackMessage: true,
+    // OHIF's is dark on dark; the panel of results says it.
+    showCPUFallbackMessage: false,
     showLoadingIndicator: true,
     strictZSpacingForVolumeViewport: true,
     // Our own notice stands in every panel that shows a number; OHIF's covers the images.

@@ -8,6 +8,7 @@ import { resultsOf, type Snapshot, type StudyResults } from '../../../shared/stu
 import type { Results, SeriesResults } from '../../../shared/types';
 import { jobsOf, notAnalysed, otherReports } from '../select';
 import { codeText, isUnderWay, stateText } from '../words';
+import { GraphicsNotice } from './GraphicsNotice';
 import { JobCard } from './JobCard';
 import { ReportList } from './ReportList';
 import { StateChip } from './StateChip';
@@ -49,6 +50,7 @@ function Study({ store }: { store: StudyResults }) {
         {results && <StateChip state={results.state} code={results.code} />}
       </div>
       <p className="rl-notice">{results?.notice || 'Research use only, not a medical device.'}</p>
+      <GraphicsNotice />
       {problem && (
         <div className="rl-error" role="alert">
           <p>

@@ -2,6 +2,7 @@
 import { useSystem } from '@ohif/core';
 import { useEffect, useReducer, useState } from 'react';
 
+import { drawnByProcessor } from '../../../shared/graphics';
 import { hideBackground, isShown, segmentationDisplaySet, segmentsOf, setOpacity, setVisible, showOverlay } from '../../../shared/viewer/overlay';
 
 const EVENTS = ['SEGMENTATION_MODIFIED', 'SEGMENTATION_REPRESENTATION_MODIFIED', 'SEGMENTATION_ADDED', 'SEGMENTATION_REMOVED', 'SEGMENTATION_LOADING_COMPLETE'];
@@ -23,6 +24,9 @@ export function Segments({ series, sop }: { series: string; sop: string }) {
   const overlay = segmentationDisplaySet(services, sop);
   if (!overlay) {
     return <p className="rl-dim">The AI’s segmentation is not among the opened series.</p>;
+  }
+  if (drawnByProcessor()) {
+    return <p className="rl-dim">Without WebGL2 the AI’s segmentation cannot be laid over the images.</p>;
   }
   const id = overlay.displaySetInstanceUID;
   const segments = segmentsOf(services, id);

@@ -1,4 +1,5 @@
 // What a reader sees first: the analysed series, the AI's overlay on it, the slice with most calcium, a window that shows calcium.
+import { drawnByProcessor } from '../../../shared/graphics';
 import type { CommandsManager, Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
 import { jump } from '../../../shared/viewer/jump';
@@ -43,7 +44,7 @@ export async function openResult(
   }
   dropOverlays(services, commands, replaced);
   const segmentation = objectOf(findings, 'SEG');
-  if (segmentation && (await until(ready, over, 8))) {
+  if (segmentation && !drawnByProcessor() && (await until(ready, over, 8))) {
     await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
   }
   if (over()) {
