@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Dialog, Locator, Page, Request, Response
@@ -29,7 +30,7 @@ OPENING_MS = 90_000
 
 READY = "[data-cy=rl-reading][data-phase=ready][data-stale=false]"
 FAST_MATRIX = 256
-"""Pixels along the edge of a phantom that loads quickly; it is scored as exactly as a larger one."""
+"""Pixels along the edge of a phantom that loads quickly; it is scored as exactly as others."""
 
 
 def add_user(stack: Stack, name: str, *, role: str = "radiologist", patients: str = "all") -> None:
@@ -64,8 +65,6 @@ def send_phantom(stack: Stack, folder: Path, *, seed: int = 7, **header: str) ->
 
 def send_volume(stack: Stack, folder: Path, phantom: Phantom, **header: str) -> str:
     """Any made-up CT, sent; its study."""
-    import pydicom
-
     paths = write_ct_series(phantom.volume, folder, seed=str(folder), **header)
     stack.send(folder)
     return str(pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
@@ -224,7 +223,7 @@ class Viewer:
         top, left = int(box["y"]), int(box["x"])
         part = self.picture()[top : top + int(box["height"]), left : left + int(box["width"])]
         red = (part[..., 0] > 120) & (part[..., 0] - part[..., 1:].max(axis=-1) > 50)
-        return np.argwhere(red) + (top, left)
+        return np.argwhere(red) + np.array((top, left))
 
 
 def middle_voxel(where: NDArray[np.bool_]) -> tuple[int, int, int]:

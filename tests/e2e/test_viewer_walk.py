@@ -151,7 +151,7 @@ def test_the_score_of_a_vessel_follows_its_lesions(viewer: Viewer) -> None:
     assert viewer.of_vessel("unassigned") == pytest.approx(total - first, abs=0.11)
     viewer.has("rl-lesion-include-L2").uncheck()
     viewer.page.wait_for_function(
-        "before => !document.querySelector('[data-cy=rl-score-total]').innerText.startsWith(before)",
+        "old => !document.querySelector('[data-cy=rl-score-total]').innerText.startsWith(old)",
         arg=f"{total:.1f}",
     )
     assert viewer.of_vessel("LAD") == first
