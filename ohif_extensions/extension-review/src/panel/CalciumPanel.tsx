@@ -24,7 +24,7 @@ export function CalciumPanel({ services }: { readonly services: Services }) {
       </header>
       {hasWebgl2() ? null : (
         <p className="rl-warning" role="alert" data-cy="rl-no-webgl" data-code="no_webgl2">
-          This browser offers no WebGL2 <code>no_webgl2</code>: the viewer may show no images. Scores are computed all the same.
+          This browser offers no WebGL2 <code>no_webgl2</code>: the processor draws the images, without 3D. Scores are computed all the same.
         </p>
       )}
       {jobs.length > 1 ? (

@@ -26,7 +26,7 @@ const COLUMNS: readonly { readonly by: SortBy; readonly title: string; readonly 
   { by: 'id', title: 'Lesion', unit: '' },
   { by: 'counted', title: 'Counts', unit: '' },
   { by: 'vessel', title: 'Vessel', unit: '' },
-  { by: 'score', title: 'Score', unit: '' },
+  { by: 'score', title: 'Score', unit: 'AU' },
   { by: 'slice', title: 'Slice', unit: '' },
   { by: 'area', title: 'Area', unit: 'mm²' },
   { by: 'peak', title: 'Peak', unit: 'HU' },

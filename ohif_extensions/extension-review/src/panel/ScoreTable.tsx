@@ -50,7 +50,9 @@ export function ScoreTable({ columns }: { readonly columns: readonly ScoreColumn
         </thead>
         <tbody>
           <tr className="rl-total">
-            <th scope="row">Agatston</th>
+            <th scope="row">
+              Agatston <small>AU</small>
+            </th>
             {columns.map((column) => (
               <td key={column.key} data-cy={column.hook}>
                 {cell(column, (n) => amount(n.agatston))}
