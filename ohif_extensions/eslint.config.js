@@ -40,6 +40,8 @@ export default ts.config(
       'no-restricted-globals': [
         'error',
         { name: 'fetch', message: 'shared/client.ts alone calls the services.' },
+        { name: 'EventSource', message: 'shared/client.ts alone listens to the services.' },
+        { name: 'XMLHttpRequest', message: 'shared/client.ts alone calls the services.' },
         { name: 'localStorage', message: 'Nothing of a patient or a session is kept there.' },
       ],
       'no-eval': 'error',

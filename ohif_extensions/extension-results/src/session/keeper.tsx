@@ -3,6 +3,7 @@ import { createRoot, type Root } from 'react-dom/client';
 
 import { onSession } from '../../../shared/client';
 import { loadSession, logout, nameOf, onSessionChange, session } from '../../../shared/session';
+import { loadRefused } from './images';
 import { LoginDialog } from './LoginDialog';
 
 let root: Root | null = null;
@@ -20,7 +21,10 @@ export function keepSession(): void {
       show();
     }
   });
-  onSession('session-back', hide);
+  onSession('session-back', () => {
+    hide();
+    void loadRefused();
+  });
   // A refusal shows the dialog; anything else is told by what is asked next.
   loadSession().catch(() => undefined);
 }
