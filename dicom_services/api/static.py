@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import re
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
@@ -86,14 +87,20 @@ class Site:
                 body = beside
                 headers["Content-Encoding"] = encoding
                 break
-        found = body.stat()
+        try:
+            # Measured as it is sent: a new build may take its place at any moment.
+            stream = body.open("rb")
+        except FileNotFoundError:
+            return problems.problem(404, "path_unknown", problems.correlation_of(request))
+        found = os.fstat(stream.fileno())
         tag = f'"{found.st_mtime_ns:x}-{found.st_size:x}{body.suffix}"'
         headers["ETag"] = tag
         known = request.headers.get("if-none-match", "")
         if tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+            stream.close()
             return Response(status_code=304, headers=headers)
         headers["Content-Length"] = str(found.st_size)
-        return StreamingResponse(_pieces(body, found.st_size), headers=headers)
+        return StreamingResponse(_pieces(stream, found.st_size), headers=headers)
 
     def _file(self, path: str) -> Path | None:
         """A plain file below the folder; nothing hidden, no way out of it."""
@@ -157,9 +164,9 @@ def _type_of(file: Path) -> str:
     )
 
 
-async def _pieces(file: Path, size: int) -> AsyncIterator[bytes]:
-    """The file as it was measured; one that was replaced meanwhile ends the answer early."""
-    with file.open("rb") as stream:
+async def _pieces(stream: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    """The file as it was measured; one that was cut meanwhile ends the answer early."""
+    with stream:
         while size > 0:
             piece = stream.read(min(_PIECE, size))
             if not piece:
