@@ -198,6 +198,36 @@ def test_the_report_opens_as_pdf_with_both_scores(viewer: Viewer, sent: Sent) ->
     assert "<script>alert(1)</script>" in text
 
 
+@pytest.mark.parametrize("width", [320, 768, 1280, 1920])
+def test_what_must_be_seen_is_seen_at_every_width(viewer: Viewer, width: int) -> None:
+    viewer.page.set_viewport_size({"width": width, "height": 900})
+    viewer.page.reload()
+    viewer.open_calcium()
+    panel = viewer.has("rl-calcium-panel")
+    for text in ("Research use only", "radloop calcium", "Agatston AU", "mm³", "mg"):
+        expect(panel.get_by_text(text).first).to_be_visible()
+    # Nothing sticks out on either side, and the images keep a place of their own.
+    wide = panel.evaluate("each => each.scrollWidth - each.clientWidth")
+    box, images = panel.bounding_box(), viewer.has("viewport-grid").bounding_box()
+    assert box is not None
+    assert images is not None
+    assert wide <= 0
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert min(images["width"], images["height"]) > 150
+    overlap_x = min(box["x"] + box["width"], images["x"] + images["width"]) - max(
+        box["x"], images["x"]
+    )
+    overlap_y = min(box["y"] + box["height"], images["y"] + images["height"]) - max(
+        box["y"], images["y"]
+    )
+    assert min(overlap_x, overlap_y) < 2
+    # The patient's right is on the left of the picture.
+    right = viewer.has("viewport-grid").get_by_text("R", exact=True).first.bounding_box()
+    assert right is not None
+    assert right["x"] < images["x"] + images["width"] / 4
+
+
 def test_nothing_was_asked_elsewhere_and_nothing_complained(watched: tuple[Viewer, Watch]) -> None:
     viewer, watch = watched
     assert viewer.page.evaluate("crossOriginIsolated") is True
