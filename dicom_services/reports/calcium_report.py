@@ -13,7 +13,7 @@ from reportlab.platypus import Flowable, Spacer, Table, TableStyle
 from dicom_services.dicom.assessed_result import algorithm_scores
 from dicom_services.dicom.codes import REASONS as REFUSALS
 from dicom_services.domain.assessment import REASONS
-from dicom_services.domain.vessels import UNASSIGNED, VESSELS
+from dicom_services.domain.vessels import CORONARY_ARTERIES, UNASSIGNED, VESSELS
 from dicom_services.reports.fonts import fonts
 from dicom_services.reports.key_image import (
     WINDOW_CENTER_HU,
@@ -205,8 +205,8 @@ def _scores(report: CalciumReport) -> list[Flowable]:
         one, other = getattr(ours, field), (reader or {}).get(field)
         row(what, _number(one, unit, digits), _number(other, unit, digits), "bold-right")
 
-    both("Agatston score, plain", "agatston", "")
-    both("Agatston score, multiplied by slice spacing / 3 mm", "agatston_by_spacing", "")
+    both("Agatston score, plain", "agatston", "AU")
+    both("Agatston score, multiplied by slice spacing / 3 mm", "agatston_by_spacing", "AU")
     both("Volume of voxels", "volume_mm3", "mm³")
     both("Mass of hydroxyapatite", "mass_mg", "mg")
     both("Lesions", "lesions", "", 0)
@@ -217,8 +217,8 @@ def _scores(report: CalciumReport) -> list[Flowable]:
         if vessel in vessels or theirs:
             row(
                 f"Agatston score, plain: {_vessel(vessel)}",
-                _number(vessels.get(vessel, 0.0), "", 1),
-                _number(theirs["agatston"] if theirs else 0.0, "", 1),
+                _number(vessels.get(vessel, 0.0), "AU", 1),
+                _number(theirs["agatston"] if theirs else 0.0, "AU", 1),
             )
     for code, what in (("cac_drs", "CAC-DRS category"), ("rumberger", "Rumberger category")):
         theirs = (reader or {}).get(code)
@@ -352,7 +352,15 @@ def _lesions(report: CalciumReport) -> list[Flowable]:
     aside = [one for one in findings["lesion_totals"] if not _worth_a_row(one, decided)]
     if not totals and not own and not aside:
         return []
-    titles = ["Lesion", "Images", "Peak HU", "Largest area mm²", "Volume mm³", "Agatston", "Vessel"]
+    titles = [
+        "Lesion",
+        "Images",
+        "Peak HU",
+        "Largest area mm²",
+        "Volume mm³",
+        "Agatston AU",
+        "Vessel",
+    ]
     head = [text(title, "bold") for title in titles]
     if edit:
         head.append(text("Reader", "bold"))
@@ -400,6 +408,8 @@ def _lesion(
     counted = one.get("counted", True)
     reason = one.get("reason")
     site = one["vessel"]["meaning"]
+    if one["vessel"]["value"] == CORONARY_ARTERIES.value:
+        site = "not assigned"
     if not counted:
         site = "set aside" + (f": {reason['meaning'].lower()}" if reason else "")
     cells = [

@@ -170,7 +170,7 @@ def _caption(source: ReportSource, uid: str, k: int, count: int) -> str:
     words = f"Image {k + 1} of {count}"
     if rows:
         names = ", ".join(dict.fromkeys(row["id"] for row in rows))
-        words += f": {names}, Agatston {sum(row['score'] for row in rows):.1f}"
+        words += f": {names}, Agatston {sum(row['score'] for row in rows):.1f} AU"
     theirs = [
         part["score"]
         for one in source.lesions
