@@ -16,6 +16,7 @@ BENCHES = (
     "records",
     "gateway",
     "viewer",
+    "opening",
 )
 
 if __name__ == "__main__":
