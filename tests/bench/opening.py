@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import statistics
 import tarfile
@@ -26,7 +27,7 @@ from tests.bench.rig import PROFILE, ROOT, emit
 from tests.browser import chromium
 from tests.integration.conftest import SENDER, Stack
 from tests.pacs import ended
-from tests.viewer import PASSWORD, add_user, address_of, send_volume
+from tests.viewer import BUILT, PASSWORD, add_user, address_of, send_volume
 
 PAIRS: Final = int(os.environ.get("RADLOOP_OPENING_PAIRS", "8"))
 OF_PACKAGE: Final = 3
@@ -35,7 +36,7 @@ EXTENSIONS_KB: Final = 300
 SETTLE_S: Final = 0.7
 LIMIT_MS: Final = 120_000
 DIST: Final = ROOT / "ohif_extensions" / "dist"
-PACKAGE: Final = DIST / "cache" / "ohif-app-3.13.2.tgz"
+PIN: Final = ROOT / "ohif_extensions" / "host" / "pin.mjs"
 OURS: Final = ("host.js", "host.json", "app-config.js", "index.html")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -100,6 +101,7 @@ class Taken:
 
 def main() -> None:
     """By turns, so that a busy machine is unkind to all alike."""
+    _package()
     bench_size()
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
@@ -242,15 +244,24 @@ def _prepared(home: Path) -> Path:
     return _configured(site)
 
 
+def _package() -> Path:
+    """The pinned one, as the viewer's build keeps it."""
+    found = re.search(r"version: '([^']+)'", PIN.read_text())
+    package = DIST / "cache" / f"ohif-app-{found[1] if found else ''}.tgz"
+    if not package.is_file() or not BUILT.is_file():
+        raise SystemExit("the viewer is not built: make viewer")
+    return package
+
+
 def _unpacked(home: Path) -> Path:
     """The package as it comes."""
-    with tarfile.open(PACKAGE) as archive:
+    with tarfile.open(_package()) as archive:
         archive.extractall(home, filter="data")
     return _configured(home / "package" / "dist")
 
 
 def _configured(site: Path) -> Path:
-    with tarfile.open(PACKAGE) as archive:
+    with tarfile.open(_package()) as archive:
         member = archive.extractfile("package/dist/app-config.js")
         if member is None:
             raise SystemExit("the package has no configuration")
