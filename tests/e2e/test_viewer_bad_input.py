@@ -13,7 +13,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
@@ -25,7 +25,6 @@ from tests.pacs import ended, jobs, objects, until
 from tests.viewer import (
     BUILT,
     OPENING_MS,
-    READY,
     Sent,
     Viewer,
     Watch,
@@ -260,41 +259,104 @@ def test_without_webgl2_images_and_numbers_are_there_and_it_is_said(
         expect(viewer.has("rl-threshold-warning")).to_contain_text("200 HU")
         viewer.page.get_by_text("Reset to 130 HU").click()
         # Tissue and bone on black, and the mask over the calcium.
-        box = viewer.has("viewport-grid").bounding_box()
-        assert box is not None
-        top, left = int(box["y"]), int(box["x"])
-        picture = viewer.picture()[top:, left : left + int(box["width"])].mean(axis=-1)
-        assert ((picture > 30) & (picture < 200)).mean() > 0.1
+        assert tissue(viewer) > 0.1
         until(lambda: len(viewer.red_places()) > 0)
         watch.assert_quiet()
 
 
-def test_a_lost_graphics_context_ends_nothing(browser: Browser, place: Place) -> None:
-    with opened(browser, place) as (viewer, watch):
-        viewer.page.add_init_script(
+@dataclass(frozen=True)
+class Driver:
+    """A graphics driver that takes every WebGL context of a page, and gives them back."""
+
+    page: Page
+
+    def watch(self) -> None:
+        self.page.add_init_script(
             """const get = HTMLCanvasElement.prototype.getContext;
-            window.contexts = [];
+            window.contexts = new Set();
             HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
               const context = get.call(this, kind, ...more);
-              if (context && /^webgl/.test(kind) && !window.contexts.includes(context)) {
-                window.contexts.push(context);
-              }
+              if (context && /^webgl/.test(kind)) window.contexts.add(context);
               return context;
             };"""
         )
+
+    def take(self) -> int:
+        """How many were taken."""
+        return int(
+            self.page.evaluate(
+                """() => {
+                  window.taken = [...window.contexts].filter((each) => !each.isContextLost())
+                    .map((each) => each.getExtension('WEBGL_lose_context'));
+                  window.taken.forEach((way) => way.loseContext());
+                  return window.taken.length;
+                }"""
+            )
+        )
+
+    def give_back(self) -> None:
+        self.page.evaluate("window.taken.forEach((way) => way.restoreContext())")
+
+
+def tissue(viewer: Viewer) -> float:
+    """How much of the viewport is neither black nor white."""
+    box = viewer.has("viewport-grid").bounding_box()
+    assert box is not None
+    top, left = int(box["y"]), int(box["x"])
+    part = viewer.picture()[top : top + int(box["height"]), left : left + int(box["width"])]
+    grey = part.mean(axis=-1)
+    return float(((grey > 30) & (grey < 200)).mean())
+
+
+def test_a_lost_graphics_context_is_said_and_its_images_come_back(
+    browser: Browser, place: Place
+) -> None:
+    with opened(browser, place) as (viewer, watch):
+        driver = Driver(viewer.page)
+        driver.watch()
         viewer.go()
         viewer.open_calcium()
-        lost = viewer.page.evaluate(
-            """() => window.contexts.filter((context) => {
-              const way = context.getExtension('WEBGL_lose_context');
-              way?.loseContext();
-              return way;
-            }).length"""
-        )
-        assert lost > 0
+        lost = viewer.has("rl-images-lost")
+        until(lambda: tissue(viewer) > 0.1 and len(viewer.red_places()) > 0)
+        whole = tissue(viewer)
+        # Twice: what was made for the first recovery must not stand in the way of another.
+        for threshold in ("200", "90"):
+            assert driver.take() > 0
+            expect(lost).to_contain_text("context_lost")
+            expect(lost).to_contain_text("unsaved work are kept")
+            # Neither the images nor, which is worse, those of another slice.
+            until(lambda: tissue(viewer) < whole / 4)
+            viewer.has("rl-threshold").fill(threshold)
+            expect(viewer.has("rl-threshold-warning")).to_contain_text(f"{threshold} HU")
+            # Asking for another slice must not end the viewer.
+            viewer.show_slice(place.sent.phantom, 12)
+            viewer.has("results-btn").click()
+            expect(lost).to_be_visible()
+            viewer.has("calcium-btn").click()
+
+            driver.give_back()
+            expect(lost).to_have_count(0)
+            until(lambda: tissue(viewer) > whole / 2)
+            viewer.page.get_by_text("Reset to 130 HU").click()
+            assert viewer.number("rl-score-total") == viewer.number("rl-score-ai")
+        watch.assert_quiet()
+
+
+def test_images_that_do_not_come_back_are_loaded_again_and_nothing_is_lost(
+    browser: Browser, place: Place
+) -> None:
+    with opened(browser, place) as (viewer, watch):
+        driver = Driver(viewer.page)
+        driver.watch()
+        viewer.go()
+        viewer.open_calcium()
+        until(lambda: tissue(viewer) > 0.1)
         viewer.has("rl-threshold").fill("200")
         expect(viewer.has("rl-threshold-warning")).to_contain_text("200 HU")
-        viewer.page.get_by_text("Reset to 130 HU").click()
-        viewer.page.wait_for_selector(READY)
-        assert viewer.number("rl-score-total") == viewer.number("rl-score-ai")
-        assert watch.dialogs == []
+        assert driver.take() > 0
+        viewer.has("rl-images-again").click()
+        viewer.open_calcium()
+        expect(viewer.has("rl-images-lost")).to_have_count(0)
+        until(lambda: tissue(viewer) > 0.1)
+        expect(viewer.has("rl-threshold-warning")).to_contain_text("200 HU")
+        watch.assert_quiet()

@@ -1,6 +1,7 @@
 // What this extension adds to the viewer: the panel of AI results, the study list's column, the login over the viewer.
 import type { Extension } from '../../shared/ohif';
 import { addStyles } from '../../shared/theme';
+import { watchPictures } from '../../shared/viewer/pictures';
 import { customizations } from './customizations';
 import { id } from './id';
 import { ResultsPanel } from './panel/ResultsPanel';
@@ -16,6 +17,7 @@ const extension: Extension = {
     addStyles();
     brand();
     keepSession();
+    watchPictures();
   },
   getPanelModule: () => [
     { name: 'results', iconName: 'tab-patient-info', iconLabel: 'AI results', label: 'AI results', component: ResultsPanel },

@@ -3,7 +3,17 @@ import * as core from '@cornerstonejs/core';
 
 export interface Core {
   metaData: { get(type: string, imageId: string): unknown };
-  EVENTS: { CAMERA_MODIFIED: string; STACK_NEW_IMAGE: string };
+  EVENTS: {
+    CAMERA_MODIFIED: string;
+    STACK_NEW_IMAGE: string;
+    ELEMENT_ENABLED: string;
+    WEBGL_CONTEXT_LOST: string;
+    WEBGL_CONTEXT_RESTORED: string;
+  };
+  /** Where those arrive that belong to no viewport. */
+  events: { addEventListener(event: string, listener: () => void): void };
+  engines(): unknown[];
+  volumes(): unknown[];
   /** All that are on the screen. */
   viewports(): unknown[];
   isLoaded(imageId: string): boolean;
@@ -13,6 +23,9 @@ export function cornerstoneCore(): Core {
   return {
     metaData: core.metaData,
     EVENTS: core.Enums.Events,
+    events: core.eventTarget,
+    engines: () => core.getRenderingEngines() ?? [],
+    volumes: () => core.cache.getVolumes(),
     viewports: () => (core.getRenderingEngines() ?? []).flatMap(engine => engine.getViewports()),
     isLoaded: imageId => core.cache.isLoaded(imageId),
   };

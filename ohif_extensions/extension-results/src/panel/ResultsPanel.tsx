@@ -2,6 +2,7 @@
 import { useSystem } from '@ohif/core';
 import { useCallback, useSyncExternalStore } from 'react';
 
+import { LostNotice } from '../../../shared/viewer/LostNotice';
 import { studyOnScreen } from '../../../shared/viewer/study';
 import type { Services } from '../../../shared/ohif';
 import { resultsOf, type Snapshot, type StudyResults } from '../../../shared/study_results';
@@ -51,6 +52,7 @@ function Study({ store }: { store: StudyResults }) {
       </div>
       <p className="rl-notice">{results?.notice || 'Research use only, not a medical device.'}</p>
       <GraphicsNotice />
+      <LostNotice />
       {problem && (
         <div className="rl-error" role="alert">
           <p>

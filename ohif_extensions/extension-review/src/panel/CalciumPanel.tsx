@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useState } from 'react';
 import type { Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
+import { LostNotice } from '../../../shared/viewer/LostNotice';
 import { studyOnScreen } from '../../../shared/viewer/study';
 import { hasWebgl2 } from '../viewer/webgl';
 import { CalciumReading } from './CalciumReading';
@@ -27,6 +28,7 @@ export function CalciumPanel({ services }: { readonly services: Services }) {
           This browser offers no WebGL2 <code>no_webgl2</code>: the processor draws the images, without 3D. Scores are computed all the same.
         </p>
       )}
+      <LostNotice />
       {jobs.length > 1 ? (
         <label className="rl-stack rl-block">
           <span>Series</span>
