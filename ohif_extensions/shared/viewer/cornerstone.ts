@@ -24,7 +24,8 @@ export function cornerstoneCore(): Core {
     metaData: core.metaData,
     EVENTS: core.Enums.Events,
     events: core.eventTarget,
-    engines: () => core.getRenderingEngines() ?? [],
+    // Those whose name begins with _ are in no list.
+    engines: () => [...(core.getRenderingEngines() ?? []), core.getRenderingEngine('_thumbnails')].filter(engine => engine !== undefined),
     volumes: () => core.cache.getVolumes(),
     viewports: () => (core.getRenderingEngines() ?? []).flatMap(engine => engine.getViewports()),
     isLoaded: imageId => core.cache.isLoaded(imageId),

@@ -30,6 +30,7 @@ interface Engine {
   contextPool?: { getAllContexts(): Window[] };
   getViewports(): { canvas?: HTMLCanvasElement }[];
   render(): void;
+  renderViewportUsingCustomOrVtkPipeline?: (viewport: unknown) => unknown;
 }
 
 /** A volume in the memory of the graphics, whole in one texture. */
@@ -40,6 +41,7 @@ interface VolumeTexture {
 
 /** What the windows that cannot draw will show again. */
 const waiting = new Map<Window, Renderer[]>();
+const guarded = new WeakSet<Engine>();
 const listeners = new Set<() => void>();
 let watched = false;
 
@@ -70,6 +72,7 @@ function look(): void {
   const engines = cornerstoneCore().engines() as Engine[];
   const held = new Set<Window>();
   for (const engine of engines) {
+    guard(engine);
     for (const window of engine.contextPool?.getAllContexts() ?? []) {
       held.add(window);
       if (window.getOpenGLRenderWindow().getContext()?.isContextLost()) {
@@ -85,6 +88,22 @@ function look(): void {
     }
   }
   listeners.forEach(listener => listener());
+}
+
+/** The loss is announced a moment after it: what is drawn in between would end the viewer. */
+function guard(engine: Engine): void {
+  const draw = engine.renderViewportUsingCustomOrVtkPipeline;
+  if (!draw || guarded.has(engine)) {
+    return;
+  }
+  guarded.add(engine);
+  engine.renderViewportUsingCustomOrVtkPipeline = viewport => {
+    const windows = engine.contextPool?.getAllContexts() ?? [];
+    if (windows.some(window => !waiting.has(window) && window.getOpenGLRenderWindow().getContext()?.isContextLost())) {
+      look();
+    }
+    return draw.call(engine, viewport);
+  };
 }
 
 /** Drawing without a context throws, and would leave the picture of another slice: nothing is drawn, and nothing is shown. */
