@@ -19,6 +19,7 @@ from dicom_services.api.headers import inline_scripts, viewer_policy
 from dicom_services.api.requests import takes_encoding
 
 _PIECE: Final = 256 << 10
+_SCRIPTS: Final = frozenset({".js", ".mjs"})
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -79,6 +80,9 @@ class Site:
         }
         if file.suffix == ".html":
             headers["Content-Security-Policy"] = self._policy(file)
+        elif file.suffix in _SCRIPTS:
+            # A worker goes by the policy of its own file, and some of them decode by WebAssembly.
+            headers["Content-Security-Policy"] = viewer_policy()
         accepted = request.headers.get("accept-encoding", "")
         body = file
         for encoding, suffix in _ENCODINGS:

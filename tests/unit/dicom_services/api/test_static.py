@@ -151,6 +151,12 @@ def test_policy_of_the_page_follows_its_scripts(site, home):
     assert before.count("'sha256-") == after.count("'sha256-") == 1
 
 
+def test_a_worker_may_use_webassembly_as_the_page_may(site, home):
+    (home / "worker.js").write_text("self.onmessage = () => {};")
+    policy = call(site, "GET", "/worker.js").headers["content-security-policy"]
+    assert "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:" in policy
+
+
 def test_without_a_viewer_a_person_is_told_so(tmp_path):
     answer = call(Site(tmp_path / "none"), "GET", "/")
     assert answer.status == 503
