@@ -78,7 +78,8 @@ def closure(wanted: list[str], known: dict[str, Package]) -> list[Package]:
 
 def debian() -> list[dict[str, str]]:
     """Components of `.ci/system-packages`; none where dpkg is not what installs packages."""
-    listed = re.search(r"^packages=\((.*?)\)", (ROOT / ".ci/system-packages").read_text(), re.M)
+    script = (ROOT / ".ci/system-packages").read_text()
+    listed = re.search(r"^packages=\((.*?)\)", script, re.M | re.S)
     wanted = listed.group(1).split() if listed else []
     return [
         {

@@ -281,18 +281,35 @@ def _write(cases: Iterable[Case], home: Path) -> list[Path]:
     return sorted(home.iterdir())
 
 
+# A process made by a large one counts the large one's memory as its own peak, so a small one
+# stands between.
+_MEASURED: Final = """
+import os, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+os.write(int(sys.argv[1]), str(peak).encode())
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
 def _command(words: list[str], environment: dict[str, str], limit_s: float) -> tuple[int, str, int]:
     """Exit code, what it said, peak memory of a command and its children."""
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(words, env=environment, stdout=said, stderr=said)
-        code, usage = _wait(process.pid, limit_s)
-        process.returncode = code
+        reading, writing = os.pipe()
+        command = [sys.executable, "-c", _MEASURED, str(writing), *words]
+        process = subprocess.Popen(
+            command, env=environment, stdout=said, stderr=said, pass_fds=(writing,)
+        )
+        os.close(writing)
+        process.returncode, _ = _wait(process.pid, limit_s)
+        with os.fdopen(reading) as measured:
+            peak = int(measured.read() or 0) << 10
         said.seek(0)
-        return code, said.read(), usage.ru_maxrss << 10
+        return process.returncode, said.read(), peak
 
 
 def _forked(main: Any, words: list[str], said: Path) -> tuple[int, str, int]:
-    """The same of a function in a fork."""
+    """The same of a function in a fork, with what it needs beside what this process has."""
     pid = os.fork()
     if not pid:
         code = 70
@@ -315,8 +332,10 @@ def _forked(main: Any, words: list[str], said: Path) -> tuple[int, str, int]:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
+    begun_with = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     code, usage = _wait(pid, _ANALYZE_S)
-    return code, said.read_text("utf-8", "replace") if said.exists() else "", usage.ru_maxrss << 10
+    text = said.read_text("utf-8", "replace") if said.exists() else ""
+    return code, text, max(0, (usage.ru_maxrss << 10) - begun_with)
 
 
 def _wait(pid: int, limit_s: float) -> tuple[int, resource.struct_rusage]:

@@ -66,6 +66,7 @@ def test_every_process_runs_and_the_plugin_answers(stack):
     told = stack.status()
     assert {one["name"]: one["state"] for one in told["processes"]} == {
         "front": "RUNNING",
+        "gateway": "RUNNING",
         "orthanc": "RUNNING",
         "redis": "RUNNING",
         "worker_0": "RUNNING",
@@ -83,7 +84,7 @@ def test_nothing_in_the_data_folder_is_anybody_elses_business(stack):
 
 def test_secrets_appear_in_no_command_line(stack):
     secrets = [path.read_text().strip() for path in (stack.data / "secrets").iterdir()]
-    assert len(secrets) == 4
+    assert len(secrets) == 8
     for pid in stack_processes(stack.folder):
         words = Path(f"/proc/{pid}/cmdline").read_text()
         assert not any(secret in words for secret in secrets)
