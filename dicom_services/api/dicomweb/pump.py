@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import select
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from typing import Final
 from dicom_services.errors import UnavailableError
 
 _PIPE_BYTES: Final = 1 << 20
+_SOCKET_BYTES: Final = 4 << 20
+"""Half as fast again as with the usual 128 kB, on two cores that Orthanc and a reader share."""
 _HEAD_BYTES: Final = 16 << 10
 _READ_BYTES: Final = 4 << 10
 """Enough for the lines between two objects, little of the next object."""
@@ -29,6 +32,12 @@ _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\
 _AT_ONCE: Final = 16
 """Threads; further answers are passed on without them."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+def _widen(handle: int, buffer: int) -> None:
+    """Let more lie in a socket, so that neither side waits for this thread to be woken."""
+    with socket.socket(fileno=os.dup(handle)) as same:
+        same.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BYTES)
 
 
 class ClientGoneError(Exception):
@@ -109,6 +118,8 @@ class Pump:
             taker, giver = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._handles += (taker, giver)
             fcntl.fcntl(giver, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            _widen(self._source, socket.SO_RCVBUF)
+            _widen(self._sink, socket.SO_SNDBUF)
             while self._part(taker, giver):
                 pass
         except EOFError:
