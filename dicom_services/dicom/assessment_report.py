@@ -17,6 +17,7 @@ from dicom_services.dicom.identity import put
 from dicom_services.dicom.indexed_series import IndexedSeries
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE
 from dicom_services.dicom.reading import PRODUCT, Reading, device_uid, stamp_reading
+from dicom_services.dicom.sr_document import document_around
 from dicom_services.domain.assessment import PRIVATE, REASONS, LesionVerdict
 from dicom_services.domain.findings import Code
 from dicom_services.domain.vessels import CORONARY_ARTERIES, VESSELS
@@ -80,23 +81,15 @@ def assessment_report(
         root.pop()
     root.insert(len(root) - bool(groups), _image_library(series))
     root.append(_statements(reading, segmentation))
-    # The document is made around an empty root and filled then: highdicom would copy and search
-    # the whole tree several times over.
-    tree[0].ContentSequence = sr.ContentSequence()
-    result = sr.Comprehensive3DSR(
-        evidence=_evidence(reading, series, segmentation),
-        content=tree[0],
-        series_instance_uid=reading.uid("sr-series"),
+    result = document_around(
+        tree[0],
+        root,
+        _evidence(reading, series, segmentation),
+        series_uid=reading.uid("sr-series"),
+        sop_uid=reading.uid("sr"),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=reading.uid("sr"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        content_date=reading.received.date(),
-        content_time=reading.received.time(),
+        moment=reading.received,
     )
-    result.ContentSequence = root
     return stamp_reading(result, series.source, reading, "assessment")
 
 

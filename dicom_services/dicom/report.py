@@ -24,6 +24,7 @@ from dicom_services.dicom.groups import (
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
 from dicom_services.dicom.seg import segments
 from dicom_services.dicom.source import SourceSeries
+from dicom_services.dicom.sr_document import document_around
 from dicom_services.domain.findings import Finding, Mask, Observation
 from dicom_services.errors import Fact
 
@@ -121,23 +122,15 @@ def _document(
         root.pop()
     root.insert(len(root) - bool(groups), _image_library(source))
     root.append(_evaluations(untracked, texts, provenance))
-    # The document is made around an empty root and filled then: highdicom would copy and search
-    # the whole tree several times over, which takes longer than making it.
-    tree[0].ContentSequence = sr.ContentSequence()
-    result = sr.Comprehensive3DSR(
-        evidence=evidence,
-        content=tree[0],
-        series_instance_uid=provenance.uid("sr-series"),
+    result = document_around(
+        tree[0],
+        root,
+        evidence,
+        series_uid=provenance.uid("sr-series"),
+        sop_uid=provenance.uid("sr"),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=provenance.uid("sr"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        content_date=provenance.started.date(),
-        content_time=provenance.started.time(),
+        moment=provenance.started,
     )
-    result.ContentSequence = root
     if provenance.predecessor:
         result.PredecessorDocumentsSequence = [_predecessor(result, provenance)]
     return stamp(result, source, provenance, "report")
