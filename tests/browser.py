@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPUTE = ROOT / "ohif_extensions" / "extension-compute"
 CHROMIUM = "/usr/bin/chromium"
+BUILT = ROOT / "ohif_extensions" / "dist" / "viewer" / "index.html"
 FLAGS = (
     "--no-sandbox",
     "--use-gl=angle",
@@ -31,6 +34,15 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 """Software rendering, and no word to anybody outside."""
+
+
+def needs(what: str, *files: str | Path) -> pytest.MarkDecorator:
+    """Skips a test where one of the files is absent; in CI it is tried, and fails, all the same."""
+    absent = not all(Path(file).is_file() for file in files)
+    return pytest.mark.skipif(absent and not os.environ.get("CI"), reason=f"needs {what}")
+
+
+NEEDS_VIEWER = needs("Chromium and the built viewer", CHROMIUM, BUILT)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

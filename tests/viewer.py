@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
-from collections.abc import Iterable, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,9 @@ from playwright.sync_api import ConsoleMessage, Dialog, Locator, Page, Request, 
 from dicom_services.dicom.ct_writer import write_ct_series
 from dicom_services.phantom import Phantom
 from dicom_services.phantom_command import demo_phantom
-from tests.browser import ROOT
 from tests.integration.conftest import Stack
 from tests.pacs import ended
 
-BUILT = ROOT / "ohif_extensions" / "dist" / "viewer" / "index.html"
 PASSWORD = "a long walk along the coast"
 OPENING_MS = 90_000
 """For what takes a second on a quiet machine and much longer on a busy one."""
@@ -224,6 +225,19 @@ class Viewer:
         part = self.picture()[top : top + int(box["height"]), left : left + int(box["width"])]
         red = (part[..., 0] > 120) & (part[..., 0] - part[..., 1:].max(axis=-1) > 50)
         return np.argwhere(red) + np.array((top, left))
+
+
+@contextmanager
+def gateway_killed(stack: Stack) -> Iterator[None]:
+    """No gateway: killed at once, and what would start it again looks away meanwhile."""
+    supervisord = int(stack.folder.supervisord_pid.read_text())
+    gateway = stack.pid("gateway")
+    os.kill(supervisord, signal.SIGSTOP)
+    try:
+        os.kill(gateway, signal.SIGKILL)
+        yield
+    finally:
+        os.kill(supervisord, signal.SIGCONT)
 
 
 def middle_voxel(where: NDArray[np.bool_]) -> tuple[int, int, int]:

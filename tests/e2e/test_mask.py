@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import CHROMIUM
+from tests.browser import NEEDS_VIEWER
 from tests.e2e.test_reading import (
-    VIEWER,
     Reading,
     log_in,
     user,
@@ -86,9 +84,7 @@ def _lies_on(page: Page, viewport: str, place: list[float], radius: float, close
     raise AssertionError(f"{viewport}: {told}")
 
 
-@pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not VIEWER.exists(), reason="needs Chromium and the built viewer"
-)
+@NEEDS_VIEWER
 def test_the_mask_lies_on_its_lesions(reading: tuple[Reading, dict[str, Any]]) -> None:
     opened, findings = reading
     page = opened.page
@@ -108,9 +104,7 @@ def test_the_mask_lies_on_its_lesions(reading: tuple[Reading, dict[str, Any]]) -
         _lies_on(page, viewport, _place(findings, row), 40.0, CLOSE_PX)
 
 
-@pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not VIEWER.exists(), reason="needs Chromium and the built viewer"
-)
+@NEEDS_VIEWER
 def test_the_mask_lies_on_its_lesions_in_all_three_planes(
     reading: tuple[Reading, dict[str, Any]],
 ) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +15,16 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.browser import CHROMIUM, ROOT, chromium
+from tests.browser import NEEDS_VIEWER, chromium
 from tests.integration.conftest import Stack
 from tests.pacs import ended, until
+from tests.viewer import gateway_killed
 
-VIEWER = ROOT / "ohif_extensions" / "dist" / "viewer" / "index.html"
 READY = "[data-cy=rl-reading][data-phase=ready][data-stale=false]"
 PASSWORD = "a long walk along the coast"
 OPENING_MS = 60_000
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not VIEWER.exists(), reason="needs Chromium and the built viewer"
-)
+pytestmark = NEEDS_VIEWER
 
 
 @dataclass(frozen=True)
@@ -132,19 +126,6 @@ def reading(stack: Stack, study: str, address: str, context: BrowserContext) -> 
     reading = Reading(page, address, study)
     reading.open()
     return reading
-
-
-@contextmanager
-def gateway_gone(stack: Stack) -> Iterator[None]:
-    """The gateway is killed; what would start it again looks away meanwhile."""
-    supervisord = int(stack.folder.supervisord_pid.read_text())
-    gateway = stack.pid("gateway")
-    os.kill(supervisord, signal.SIGSTOP)
-    try:
-        os.kill(gateway, signal.SIGKILL)
-        yield
-    finally:
-        os.kill(supervisord, signal.SIGCONT)
 
 
 def kept_in_browser(page: Page) -> list[dict[str, Any]]:
@@ -296,7 +277,7 @@ def test_unsaved_work_survives_a_reload_sealed(reading: Reading) -> None:
 def test_a_correction_outlives_the_gateway(reading: Reading, stack: Stack) -> None:
     before = len(reading.corrections())
     reading.leave_out("L3")
-    with gateway_gone(stack):
+    with gateway_killed(stack):
         reading.has("rl-save").click()
         expect(reading.has("rl-unsent")).to_contain_text("does not answer", timeout=20_000)
         assert reading.unsent() == 1

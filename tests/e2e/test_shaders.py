@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Playwright, sync_playwright
 
-from tests.browser import CHROMIUM, COMPUTE, build_pages, chromium, served
+from tests.browser import CHROMIUM, COMPUTE, build_pages, chromium, needs, served
 
 CHECKS = re.findall(
     r"^  '([^']+)': (?:async )?\(\) =>", (COMPUTE / "bench/shaders.ts").read_text(), re.M
 )
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not (COMPUTE.parent / "node_modules").exists(),
-    reason="needs Chromium and the viewer's node packages",
+pytestmark = needs(
+    "Chromium and the viewer's node packages",
+    CHROMIUM,
+    COMPUTE.parent / "node_modules" / ".package-lock.json",
 )
 
 

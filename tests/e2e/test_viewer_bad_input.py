@@ -19,11 +19,10 @@ from pydicom.uid import generate_uid
 
 from dicom_services.dicom.ct_writer import write_ct_series
 from dicom_services.phantom_command import demo_phantom
-from tests.browser import CHROMIUM, chromium
+from tests.browser import NEEDS_VIEWER, chromium
 from tests.integration.conftest import Stack
 from tests.pacs import ended, jobs, objects, until
 from tests.viewer import (
-    BUILT,
     OPENING_MS,
     Sent,
     Viewer,
@@ -42,9 +41,7 @@ NAMES = (
     "<svg/onload>^{{7*7}}",
 )
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not BUILT.exists(), reason="needs Chromium and the built viewer"
-)
+pytestmark = NEEDS_VIEWER
 
 
 @dataclass(frozen=True)

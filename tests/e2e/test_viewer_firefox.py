@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import BUILT, needs
 from tests.firefox import FIREFOX, firefox
 from tests.integration.conftest import Stack
-from tests.viewer import BUILT, PASSWORD, READY, add_user, address_of, send_phantom
+from tests.viewer import PASSWORD, READY, add_user, address_of, send_phantom
 
-pytestmark = pytest.mark.skipif(
-    not FIREFOX or not BUILT.exists(), reason="needs Firefox and the built viewer"
-)
+pytestmark = needs("Firefox and the built viewer", FIREFOX or "", BUILT)
 
 
 def test_firefox_opens_the_study_with_its_result(stack: Stack, tmp_path: Path) -> None:

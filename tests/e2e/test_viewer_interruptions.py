@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
-from tests.browser import CHROMIUM, chromium
+from tests.browser import NEEDS_VIEWER, chromium
 from tests.integration.conftest import Stack
 from tests.pacs import until
-from tests.viewer import BUILT, OPENING_MS, Viewer, add_user, address_of, send_phantom
+from tests.viewer import OPENING_MS, Viewer, add_user, address_of, gateway_killed, send_phantom
 
 PATIENT = "OUTBOX^ANNABEL"
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not BUILT.exists(), reason="needs Chromium and the built viewer"
-)
+pytestmark = NEEDS_VIEWER
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +46,6 @@ def anna(stack: Stack, study: str, context: BrowserContext) -> Viewer:
     viewer.log_in("anna")
     viewer.open_calcium()
     return viewer
-
-
-@contextmanager
-def killed(stack: Stack) -> Iterator[None]:
-    """No gateway: killed at once, and nothing starts it again meanwhile."""
-    supervisord = int(stack.folder.supervisord_pid.read_text())
-    gateway = stack.pid("gateway")
-    os.kill(supervisord, signal.SIGSTOP)
-    try:
-        os.kill(gateway, signal.SIGKILL)
-        yield
-    finally:
-        os.kill(supervisord, signal.SIGCONT)
 
 
 def kept(page: Page, kind: str = "correction") -> list[dict[str, Any]]:
@@ -127,7 +108,7 @@ def with_note(viewer: Viewer, note: str) -> list[dict[str, Any]]:
 def test_a_correction_outlives_the_gateway_and_a_reload(anna: Viewer, stack: Stack) -> None:
     mine = leave_out(anna, "L1")
     reports = set(anna.series("SR"))
-    with killed(stack):
+    with gateway_killed(stack):
         save(anna, "said to nobody")
         expect(anna.has("rl-unsent")).to_contain_text("does not answer", timeout=OPENING_MS)
         (waiting,) = kept(anna.page)

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIRequestContext, Page, Route, expect, sync_playwright
 
-from tests.browser import CHROMIUM, chromium
+from tests.browser import NEEDS_VIEWER, chromium
 from tests.integration.conftest import Stack
-from tests.viewer import BUILT, OPENING_MS, Viewer, add_user, address_of, send_phantom
+from tests.viewer import OPENING_MS, Viewer, add_user, address_of, send_phantom
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not BUILT.exists(), reason="needs Chromium and the built viewer"
-)
+pytestmark = NEEDS_VIEWER
 
 _FRAMES = "**/frames/**"
 _SHOWN = """() => {

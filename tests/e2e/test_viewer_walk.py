@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pypdf
@@ -13,11 +12,10 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from dicom_services.body import LABELS
-from tests.browser import CHROMIUM, chromium
+from tests.browser import NEEDS_VIEWER, chromium
 from tests.integration.conftest import Stack
 from tests.pacs import until
 from tests.viewer import (
-    BUILT,
     OPENING_MS,
     Sent,
     Viewer,
@@ -31,9 +29,7 @@ from tests.viewer import (
 NAME = "<script>alert(1)</script>^Ann"
 """Of the patient: it must be shown as it is, here as everywhere."""
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() or not BUILT.exists(), reason="needs Chromium and the built viewer"
-)
+pytestmark = NEEDS_VIEWER
 
 
 @pytest.fixture(scope="module")
