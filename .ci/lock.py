@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("plugin", "services", "nodes", "dev")
+EXTRAS = ("plugin", "services", "nodes", "models", "dev")
 GLIBC = ("2_36", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
 """Of Debian 12 and older: a wheel for any of these runs there."""
 HEADER = """\

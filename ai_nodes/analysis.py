@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from ai_nodes.pipeline import Pipeline, Settings
-from dicom_services.dicom.decode_child import read_headers_limited, read_series_limited
+from dicom_services.dicom.decode_child import (
+    read_dynamic_limited,
+    read_headers_limited,
+    read_series_limited,
+)
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
@@ -106,7 +111,7 @@ def analyse(
 
     stage("decoding")
     try:
-        series = _again(read_series_limited, files)
+        series = _again(read_dynamic_limited if pipeline.dynamic else read_series_limited, files)
     except InputError as error:
         headers = _headers(files)
         return _refused(error, headers, provenance_of(headers))
@@ -215,4 +220,5 @@ def _provenance(
         started=started,
         inputs_sha256=inputs,
         rule=rule,
+        settings=json.dumps(settings, sort_keys=True) if settings else "",
     )

@@ -36,6 +36,10 @@ class Pipeline:
         Findings to one line of numbers and categories, as lists and Orthanc Explorer show it.
     warm : callable
         Loads whatever the first job should not have to wait for.
+    dynamic : bool
+        Whether its volumes are (t, k, j, i); a series of several times is refused otherwise.
+    models : tuple of str
+        Names in config/models.toml of what it loads.
     """
 
     name: str
@@ -46,3 +50,5 @@ class Pipeline:
     run: Callable[[Study, Settings, NDArray[np.bool_] | None], tuple[Finding, ...]]
     headline: Callable[[Sequence[Finding]], str]
     warm: Callable[[], None]
+    dynamic: bool = False
+    models: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ MODEL_SHA256: Final = Code("model_sha256", PRIVATE, "SHA-256 of the model")
 INPUTS_SHA256: Final = Code("inputs_sha256", PRIVATE, "SHA-256 over the source instances")
 CONTAINER_DIGEST: Final = Code("container_digest", PRIVATE, "Digest of the container image")
 ROUTING_RULE: Final = Code("routing_rule", PRIVATE, "Routing rule")
+SETTINGS: Final = Code("settings", PRIVATE, "Settings of the analysis")
 RESEARCH_NOTICE: Final = Code("research_notice", PRIVATE, "Notice to the reader")
 REMARK: Final = Code("remark", PRIVATE, "Remark")
 INTENDED_USE: Final = Code("intended_use", PRIVATE, "Intended use of the algorithm")
@@ -68,6 +69,7 @@ REASONS: Final = {
     "contrast": "Contrast agent in the blood: calcium cannot be told from it",
     "control_character": "The Patient ID holds a control character",
     "coordinates_outside": "A finding lies outside the images",
+    "curve_shape": "A curve does not fit its times",
     "decode_failed": "The pixel data could not be decoded",
     "decoder_died": "The decoder died while reading the images",
     "deflate_bomb": "A deflated file grows beyond any image",

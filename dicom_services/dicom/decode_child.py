@@ -7,7 +7,7 @@ import io
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,14 @@ def read_series_limited(files: Sequence[bytes | Path]) -> SeriesRead:
         return _series_read(message, volume)
     finally:
         os.close(volume)
+
+
+def read_dynamic_limited(files: Sequence[bytes | Path]) -> SeriesRead:
+    """As `read_series_limited`, (t, k, j, i) with the time of each frame."""
+    read = read_series_limited(files)
+    volume = read.volume
+    dynamic = replace(volume, values=volume.values[None], times_s=(0.0,))
+    return SeriesRead(dynamic, read.source)
 
 
 def read_headers_limited(files: Sequence[bytes | Path]) -> SourceSeries:

@@ -49,6 +49,8 @@ class Provenance:
         Routing rule that asked for the run; "" on the command line.
     container : str
         Digest of the container image; "" outside one.
+    settings : str
+        What the rule or the command line set, as JSON; "" for what the pipeline does unasked.
     """
 
     job: str
@@ -64,6 +66,7 @@ class Provenance:
     predecessor_version: str = ""
     rule: str = ""
     container: str = ""
+    settings: str = ""
 
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:
@@ -93,6 +96,7 @@ class Provenance:
             (codes.INPUTS_SHA256, self.inputs_sha256),
             (codes.CONTAINER_DIGEST, self.container),
             (codes.ROUTING_RULE, self.rule),
+            (codes.SETTINGS, self.settings),
         )
         return tuple((name, text) for name, text in texts if text)
 

@@ -1,7 +1,8 @@
-"""What a pipeline says about a study: the four findings, and the lesions a mask is made of."""
+"""What a pipeline says about a study: the five findings, and the lesions a mask is made of."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -216,19 +217,102 @@ class Mask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParametricMap:
-    """A quantity in every voxel: (k, j, i) float32 on `geometry`; NaN where it is not defined."""
+    """A quantity in every voxel.
+
+    Parameters
+    ----------
+    what : Code
+        The quantity.
+    values : (k, j, i) float32
+        On `geometry`; NaN where it is not defined.
+    unit : Code
+        UCUM.
+    geometry : Geometry
+    label : str
+        Short English name of ours, shown by viewers: "CBF".
+    window : (low, high) or None
+        Values between which viewers spread their colours; None leaves it to the values.
+    color_map : str
+        Name of a colour map of DICOM (PS3.6 annex B), in capitals: "HOT_IRON", "PET", "RAINBOW".
+    method : Code or None
+        How it was computed, where the quantity alone does not say.
+    site : Code or None
+    tracking : str
+        As in `Measurement`.
+
+    Raises
+    ------
+    InputError
+        `map_shape` when values and geometry do not fit, or a value is infinite.
+    """
 
     what: Code
     values: NDArray[np.float32]
     unit: Code
     geometry: Geometry
+    label: str = ""
+    window: tuple[float, float] | None = None
+    color_map: str = "HOT_IRON"
+    method: Code | None = None
+    site: Code | None = None
+    tracking: str = ""
 
     def __post_init__(self) -> None:
-        if self.values.shape != self.geometry.shape:
+        fits = self.values.shape == self.geometry.shape and self.values.dtype == np.float32
+        if not fits or bool(np.isinf(self.values).any()):
             raise InputError("map_shape")
         view = self.values.view()
         view.flags.writeable = False
         object.__setattr__(self, "values", view)
 
 
-Finding = Measurement | Observation | Mask | ParametricMap
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity over time, as a reader plots it: an arterial input, the mean of a region.
+
+    Parameters
+    ----------
+    what : Code
+        What the curve is, such as an arterial input function.
+    values : tuple of float
+        Finite, one for each time.
+    times_s : tuple of float
+        Seconds since the first frame, rising.
+    unit : Code
+        UCUM, of the values.
+    site : Code
+    label : str
+        Short English name of ours: "AIF".
+    places : tuple of (k, j, i)
+        Voxels it is the mean of, where these are few and were chosen.
+    method : Code or None
+        How these were chosen.
+    tracking : str
+        As in `Measurement`.
+
+    Raises
+    ------
+    InputError
+        `not_finite` when a value is NaN or infinite, `curve_shape` when there is not one value
+        for each of at least two rising times.
+    """
+
+    what: Code
+    values: tuple[float, ...]
+    times_s: tuple[float, ...]
+    unit: Code
+    site: Code
+    label: str
+    places: tuple[tuple[int, int, int], ...] = ()
+    method: Code | None = None
+    tracking: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(each) for each in (*self.values, *self.times_s)):
+            raise InputError("not_finite")
+        rising = all(now > before for before, now in itertools.pairwise(self.times_s))
+        if len(self.values) != len(self.times_s) or len(self.values) < 2 or not rising:
+            raise InputError("curve_shape")
+
+
+Finding = Measurement | Observation | Mask | ParametricMap | Curve

@@ -29,6 +29,12 @@ class Acquisition:
         Whether the header names a contrast agent; the header alone proves neither case.
     gated : bool
         Whether the header speaks of ECG gating or triggering.
+    echo_time_ms, repetition_time_ms, flip_angle_degrees : float or None
+        Of MR: (0018,0081), (0018,0080), (0018,1314).
+    field_strength_t : float or None
+        (0018,0087).
+    tube_current_ma : float or None
+        (0018,1151).
     notes : tuple of str
         Codes of what was unusual and was handled while reading, such as "gantry_tilt".
     """
@@ -39,6 +45,11 @@ class Acquisition:
     kernel: str | None = None
     contrast_agent: bool = False
     gated: bool = False
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    flip_angle_degrees: float | None = None
+    field_strength_t: float | None = None
+    tube_current_ma: float | None = None
     notes: tuple[str, ...] = ()
 
 
