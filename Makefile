@@ -15,9 +15,10 @@ system:
 	@./.ci/system-packages
 
 # Every archive is pinned by its hash and nothing is built from source but this package, offline.
-$(VENV)/.installed: pyproject.toml config/requirements.lock config/plugin.lock
+$(VENV)/.installed: pyproject.toml config/torch.lock config/requirements.lock config/plugin.lock
 	@echo "installing Python packages into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@./.ci/torch $(PIP)
 	@$(PIP) install --require-hashes -r config/requirements.lock
 	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
 	@$(BIN)/radloop setup-plugin >/dev/null

@@ -18,7 +18,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("plugin", "services", "nodes", "models", "dev")
@@ -27,6 +27,13 @@ GLIBC = ("2_36", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
 HEADER = """\
 # Written by `make lock` from pyproject.toml and constraints.txt; do not edit.
 # Python 3.11 on Linux; two hashes where x86_64 and aarch64 have archives of their own.
+--only-binary :all:
+"""
+APART: Final = "torch"
+"""Has builds for processors and for cards under one version: a lock of its own."""
+APART_HEADER: Final = """\
+# Written by `make lock`; do not edit. The build for processors; `make setup` takes the version
+# unhashed, and says so, where only other builds of it are to be had.
 --only-binary :all:
 """
 Pins = dict[str, dict[str, set[str]]]
@@ -76,8 +83,8 @@ def add(pins: Pins, chosen: Iterable[dict[str, Any]], machine: str) -> None:
         pins[f"{name}=={one['metadata']['version']}"][machine].add(digest)
 
 
-def text(pins: Pins) -> str:
-    lines = [HEADER]
+def text(pins: Pins, header: str = HEADER) -> str:
+    lines = [header]
     for requirement, machines in sorted(pins.items()):
         only = f' ; platform_machine == "{next(iter(machines))}"' if len(machines) == 1 else ""
         digests = sorted(set[str]().union(*machines.values()))
@@ -91,6 +98,15 @@ def main() -> None:
         pins: Pins = defaultdict(lambda: defaultdict(set))
         add(pins, resolve(requirements), "x86_64")
         add(pins, for_other_machine(pins, "aarch64"), "aarch64")
+        apart = [pin for pin in pins if pin.startswith(f"{APART}==")]
+        if apart:
+            # Without the local part of the version, which names the build, and for any machine:
+            # one that has no such build takes the index's own.
+            alone: Pins = {
+                pin.partition("+")[0]: defaultdict(set, pins.pop(pin), any=set()) for pin in apart
+            }
+            path = ROOT / "config" / f"{APART}.lock"
+            path.write_text(text(alone, APART_HEADER), encoding="utf-8")
         (ROOT / "config" / name).write_text(text(pins), encoding="utf-8")
         print(f"config/{name}: {len(pins)} packages")
 

@@ -68,27 +68,30 @@ def make(target: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "plugin.lock"])
+LOCKS = ("requirements.lock", "plugin.lock", "torch.lock")
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_locked_package_has_a_hash_and_its_pin_of_the_constraints(name: str) -> None:
     assert pins(name)
     assert all(hashes for hashes in pins(name).values())
     assert set(pins(name)) <= constraints()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "plugin.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_lock_names_no_index_so_that_every_mirror_will_do(name: str) -> None:
     text = (CONFIG / name).read_text("ascii")
     assert re.search(r"://|index|find-links|trusted", text) is None
 
 
 def test_lock_allows_no_archive_that_would_run_code_while_it_is_installed() -> None:
-    for name in ("requirements.lock", "plugin.lock"):
+    for name in LOCKS:
         assert "--only-binary :all:" in (CONFIG / name).read_text("ascii").splitlines()
 
 
 def test_lock_holds_everything_that_the_project_asks_for() -> None:
-    locked = {name for name, _ in pins("requirements.lock")}
-    assert wanted("plugin", "services", "nodes", "dev") <= locked
+    locked = {name for lock in LOCKS for name, _ in pins(lock)}
+    assert wanted("plugin", "services", "nodes", "models", "dev") <= locked
 
 
 def test_the_plugins_lock_is_a_part_of_the_whole() -> None:
@@ -104,6 +107,13 @@ def test_setup_takes_nothing_from_an_index_without_its_hash() -> None:
     assert len(installs) == 2
     for line in installs:
         assert "--require-hashes -r config/requirements.lock" in line or "--no-index" in line
+
+
+def test_torch_is_taken_by_its_hash_before_any_other_build_of_it() -> None:
+    script = (ROOT / ".ci" / "torch").read_text("utf-8")
+    hashed, unhashed = script.index("--require-hashes"), script.index("-c constraints.txt")
+    assert hashed < unhashed
+    assert make("setup").index(".ci/torch") < make("setup").index("requirements.lock")
 
 
 def test_the_plugins_packages_are_installed_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
