@@ -7,7 +7,16 @@ from typing import Final
 
 from pydicom.tag import BaseTag
 
-from dicom_services.dicom.header import Header, has, numbers, read_header, tags, text, words
+from dicom_services.dicom.header import (
+    Header,
+    doubles,
+    has,
+    numbers,
+    read_header,
+    tags,
+    text,
+    words,
+)
 from dicom_services.domain.volume import Acquisition
 
 (
@@ -28,6 +37,13 @@ from dicom_services.domain.volume import Acquisition
     _LOW_RR,
     _HIGH_RR,
     _HEART_RATE,
+    _ECHO,
+    _EFFECTIVE_ECHO,
+    _REPETITION,
+    _FLIP,
+    _FIELD,
+    _CURRENT,
+    _FRAME_CURRENT,
 ) = ACQUISITION_TAGS = tags(
     "Modality",
     "KVP",
@@ -46,6 +62,13 @@ from dicom_services.domain.volume import Acquisition
     "LowRRValue",
     "HighRRValue",
     "HeartRate",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "RepetitionTime",
+    "FlipAngle",
+    "MagneticFieldStrength",
+    "XRayTubeCurrent",
+    "XRayTubeCurrentInmA",
 )
 # Words people type where no contrast was given; anything else names an agent.
 _NO_AGENT: Final = frozenset(
@@ -78,6 +101,11 @@ def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquis
         kernel=(kernel[0] or None) if kernel else None,
         contrast_agent=_contrast(header),
         gated=_gated(header),
+        echo_time_ms=_positive_double(header, _EFFECTIVE_ECHO) or _positive(header, _ECHO),
+        repetition_time_ms=_positive(header, _REPETITION),
+        flip_angle_degrees=_positive(header, _FLIP),
+        field_strength_t=_positive(header, _FIELD),
+        tube_current_ma=_positive_double(header, _FRAME_CURRENT) or _positive(header, _CURRENT),
         notes=notes,
     )
     alone = between or thickness or 1.0
@@ -86,6 +114,11 @@ def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquis
 
 def _positive(header: Header, tag: BaseTag) -> float | None:
     values = numbers(header, tag)
+    return values[0] if values and values[0] > 0.0 else None
+
+
+def _positive_double(header: Header, tag: BaseTag) -> float | None:
+    values = doubles(header, tag)
     return values[0] if values and values[0] > 0.0 else None
 
 

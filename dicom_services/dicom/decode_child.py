@@ -6,8 +6,8 @@ import base64
 import io
 import mmap
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from dicom_services.dicom.read import (
     SeriesRead,
     fill_volume,
     finish,
+    plan_dynamic,
     plan_series,
     read_headers,
 )
@@ -35,6 +36,8 @@ from dicom_services.dicom.source import SourceInstance, SourceSeries
 from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Acquisition, Volume
 from dicom_services.errors import InputError
+
+Plan = Callable[[Sequence[bytes | Path]], SeriesPlan]
 
 _HEADERS_BYTES: Final = 384 << 20
 """For headers: a deflated file inflates to a hundredfold at most, and pydicom needs some more."""
@@ -49,6 +52,7 @@ _CPU_S_PER_FILE: Final = 0.05
 _CPU_S_PER_MEGABYTE: Final = 0.5
 """Ten times what JPEG 2000, the slowest, was measured to take."""
 _WALL_S: Final = 900.0
+_FIELDS: Final = tuple(field.name for field in fields(SourceInstance))
 _SLICES_PER_PROCESS: Final = 8
 """Compressed slices that make a further process worth its start."""
 
@@ -64,23 +68,24 @@ def read_series_limited(files: Sequence[bytes | Path]) -> SeriesRead:
     InputError
         As `read_series`; `decoder_died` when the child did.
     """
+    return _read_limited(files, plan_series)
+
+
+def read_dynamic_limited(files: Sequence[bytes | Path]) -> SeriesRead:
+    """As `read_dynamic`, in a child as `read_series_limited`."""
+    return _read_limited(files, plan_dynamic)
+
+
+def _read_limited(files: Sequence[bytes | Path], plan: Plan) -> SeriesRead:
     volume = os.memfd_create("volume", os.MFD_CLOEXEC)
     try:
         child = start_child(
-            lambda send: _read(files, volume, send), _limits(len(files)), keep=(volume,)
+            lambda send: _read(plan, files, volume, send), _limits(len(files)), keep=(volume,)
         )
         (message,) = child.messages()
         return _series_read(message, volume)
     finally:
         os.close(volume)
-
-
-def read_dynamic_limited(files: Sequence[bytes | Path]) -> SeriesRead:
-    """As `read_series_limited`, (t, k, j, i) with the time of each frame."""
-    read = read_series_limited(files)
-    volume = read.volume
-    dynamic = replace(volume, values=volume.values[None], times_s=(0.0,))
-    return SeriesRead(dynamic, read.source)
 
 
 def read_headers_limited(files: Sequence[bytes | Path]) -> SourceSeries:
@@ -105,9 +110,9 @@ def _limits(count: int) -> Limits:
     )
 
 
-def _read(files: Sequence[bytes | Path], volume: int, send: Send) -> None:
+def _read(make: Plan, files: Sequence[bytes | Path], volume: int, send: Send) -> None:
     """In the child: headers first, then limits for the pixels they declare, then those."""
-    plan = plan_series(files)
+    plan = make(files)
     memory_bytes, cpu_s = _needs(plan)
     allow(memory_bytes=memory_bytes, cpu_s=cpu_s)
 
@@ -141,13 +146,14 @@ def _spread(plan: SeriesPlan, values: NDArray[Any]) -> bool:
     count = min(len(os.sched_getaffinity(0)), packed // _SLICES_PER_PROCESS)
     if count < 2:
         return pixels.fill_all(plan.slices, values)
+    images = values.reshape(-1, *values.shape[-2:])
     memory_bytes, cpu_s = _needs(plan)
     limits = Limits(memory_bytes, memory_bytes, cpu_s, cpu_s, _WALL_S)
 
     def share(first: int) -> Child:
         def work(send: Send) -> None:
             try:
-                send(pixels.fill_all(plan.slices[first::count], values[first::count]))
+                send(pixels.fill_all(plan.slices[first::count], images[first::count]))
             except pixels.BeyondInt16Error:
                 send(None)
 
@@ -169,7 +175,8 @@ def _message(read: SeriesRead) -> dict[str, Any]:
     return {
         "source": _source_message(read.source),
         "affine": volume.geometry.affine.tolist(),
-        "shape": volume.geometry.shape,
+        "shape": volume.values.shape,
+        "times_s": volume.times_s,
         "frame_uid": volume.geometry.frame_uid,
         "float": volume.values.dtype == np.float32,
         "unit": volume.unit,
@@ -185,8 +192,22 @@ def _source_message(source: SourceSeries) -> dict[str, Any]:
         write_dataset(stream, source.header)
     return {
         "header": base64.b64encode(stream.getvalue()).decode(),
-        "instances": [asdict(one) for one in source.instances],
+        "instances": [_row(one) for one in source.instances],
+        "later": [_row(one) for one in source.later],
     }
+
+
+def _row(one: SourceInstance) -> list[Any]:
+    """An instance without the names of its fields: a dynamic has tens of thousands."""
+    return [getattr(one, name) for name in _FIELDS]
+
+
+def _instances(rows: Sequence[Sequence[Any]]) -> tuple[SourceInstance, ...]:
+    told = (dict(zip(_FIELDS, row, strict=True)) for row in rows)
+    return tuple(
+        SourceInstance(**{**one, "position_mm": one["position_mm"] and tuple(one["position_mm"])})
+        for one in told
+    )
 
 
 def _source(message: dict[str, Any]) -> SourceSeries:
@@ -198,18 +219,7 @@ def _source(message: dict[str, Any]) -> SourceSeries:
         )
         for _ in header.iterall():
             pass
-    return SourceSeries(
-        header,
-        tuple(
-            SourceInstance(
-                one["sop_class_uid"],
-                one["sop_instance_uid"],
-                tuple(one["position_mm"]) if one["position_mm"] else None,
-                one["number"],
-            )
-            for one in message["instances"]
-        ),
-    )
+    return SourceSeries(header, _instances(message["instances"]), _instances(message["later"]))
 
 
 def _series_read(message: dict[str, Any], volume: int) -> SeriesRead:
@@ -219,15 +229,17 @@ def _series_read(message: dict[str, Any], volume: int) -> SeriesRead:
     if os.fstat(volume).st_size != size:
         raise InputError("decoder_died", reason="volume")
     mapped = mmap.mmap(volume, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    k, j, i = shape[-3:]
     told = dict(message["acquisition"])
     told["notes"] = tuple(told["notes"])
     return SeriesRead(
         Volume(
             np.frombuffer(mapped, kind).reshape(shape),
-            Geometry(np.array(message["affine"]), shape, message["frame_uid"]),
+            Geometry(np.array(message["affine"]), (k, j, i), message["frame_uid"]),
             message["unit"],
             message["series"],
             Acquisition(**told),
+            tuple(message["times_s"]),
         ),
         _source(message["source"]),
     )

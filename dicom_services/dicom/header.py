@@ -283,3 +283,19 @@ def integer(header: Header, tag: BaseTag, *, signed: bool = False) -> int | None
         ("<" if header.little else ">") + ("h" if signed else "H")
     ).unpack
     return order(value[:2])[0]
+
+
+def counter(header: Header, tag: BaseTag) -> int | None:
+    """The first value of a 32-bit attribute (UL); None when it is absent."""
+    value = raw_bytes(header, tag)
+    if len(value) < 4:
+        return None
+    return int.from_bytes(value[:4], "little" if header.little else "big")
+
+
+def doubles(header: Header, tag: BaseTag) -> list[float] | None:
+    """The values of a 64-bit floating-point attribute (FD); None when one of them is no number."""
+    value = raw_bytes(header, tag)
+    count = len(value) // 8
+    values = unpack_from(("<" if header.little else ">") + "d" * count, value)
+    return [*values] if count and all(map(math.isfinite, values)) else None

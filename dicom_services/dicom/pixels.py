@@ -223,10 +223,17 @@ def fill(one: Slice, out: NDArray[np.int16] | NDArray[np.float32]) -> bool:
 
 
 def fill_all(slices: Sequence[Slice], values: NDArray[np.int16] | NDArray[np.float32]) -> bool:
-    """`fill` one slice after the other; whether padding was clipped in any."""
+    """`fill` one slice after the other; whether padding was clipped in any.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+    values : (n, j, i) or (t, k, j, i) int16 or float32
+        As many images as there are slices.
+    """
     clipped = False
-    for k, one in enumerate(slices):
-        clipped |= fill(one, values[k])
+    for one, out in zip(slices, values.reshape(-1, *values.shape[-2:]), strict=True):
+        clipped |= fill(one, out)
     return clipped
 
 

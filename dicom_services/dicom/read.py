@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from dicom_services.dicom.quiet import quiet
 from dicom_services.dicom.slice_header import Slice
 from dicom_services.dicom.source import SourceInstance, SourceSeries
 from dicom_services.dicom.source_header import read_source_header
+from dicom_services.dicom.times import frames_of
 from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Acquisition, Volume
 from dicom_services.errors import InputError
@@ -43,14 +44,17 @@ class SeriesPlan:
     Parameters
     ----------
     slices : tuple of Slice
-        In the order of the volume.
+        In the order of the volume: all slices of the first time, then of the second.
     geometry : Geometry
+        Of one time.
     acquisition : Acquisition
     unit, series : str
         As in `Volume`.
     source : SourceSeries
     whole : bool
         Whether every value is a whole number, so that int16 may do.
+    times_s : tuple of float
+        Seconds since the first time; empty where the volume has no axis of time.
     """
 
     slices: tuple[Slice, ...]
@@ -60,11 +64,17 @@ class SeriesPlan:
     series: str
     source: SourceSeries
     whole: bool
+    times_s: tuple[float, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(k, j, i), or (t, k, j, i) with times."""
+        return (len(self.times_s), *self.geometry.shape) if self.times_s else self.geometry.shape
 
     @property
     def voxels(self) -> int:
         """Number of values of the volume."""
-        return int(np.prod(self.geometry.shape, dtype=np.int64))
+        return int(np.prod(self.shape, dtype=np.int64))
 
 
 Allocate = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
@@ -91,43 +101,105 @@ def read_series(files: Sequence[bytes | Path]) -> SeriesRead:
         The first thing that does not fit; nothing is mended silently, what was mended stands in
         `Acquisition.notes`.
     """
-    plan = plan_series(files)
+    return _read(plan_series(files))
+
+
+def read_dynamic(files: Sequence[bytes | Path]) -> SeriesRead:
+    """As `read_series`, (t, k, j, i) with the time of each frame.
+
+    Parameters
+    ----------
+    files : sequence of bytes or Path
+        Every file of one series, or of several of one study that are times of one grid.
+
+    Returns
+    -------
+    SeriesRead
+        A series of a single time has one frame, at 0 s.
+
+    Raises
+    ------
+    InputError
+        As `read_series`, and what `times` and `stack.places` refuse; `mixed_echo_times` with the
+        number of echoes.
+    """
+    return _read(plan_dynamic(files))
+
+
+def _read(plan: SeriesPlan) -> SeriesRead:
     values, clipped = fill_volume(plan, np.empty, lambda found, room: fill_all(found.slices, room))
     return finish(plan, values, clipped)
 
 
 def plan_series(files: Sequence[bytes | Path]) -> SeriesPlan:
     """Read and check all headers of a series and put its slices in order."""
+    with quiet():
+        slices = _slices(files)
+        stack.one_series(slices)
+        ordered, notes = stack.one_stack(slices)
+        return _plan(ordered, notes, ())
+
+
+def plan_dynamic(files: Sequence[bytes | Path]) -> SeriesPlan:
+    """Read and check all headers of a dynamic and put its slices in order of time and place."""
+    with quiet():
+        slices = _slices(files, timed=True)
+        stack.one_study(slices)
+        places, notes = stack.places(slices)
+        _refuse_echoes(one for place in places for one in place)
+        frames = frames_of(places)
+        ordered = [one for frame in frames.slices for one in frame]
+        return _plan(ordered, [*notes, *frames.notes], frames.times_s)
+
+
+def _slices(files: Sequence[bytes | Path], *, timed: bool = False) -> list[Slice]:
+    """Every image of the files, their headers checked and their pixels counted."""
     if not files:
         raise InputError("no_files")
-    with quiet():
-        slices = [slice_header.read_slice(file) for file in files]
-        stack.one_series(slices)
-        declared = sum(one.stored_bytes for one in slices)
-        if declared > LARGEST_BYTES:
-            raise InputError("too_large", megabytes=declared >> 20, limit=LARGEST_BYTES >> 20)
-        ordered, notes = stack.one_stack(slices)
-        first = ordered[0]
-        acquisition, alone_mm = read_acquisition(first.file, ())
-        geometry, more = stack.grid(ordered, alone_mm)
-        notes += more
-        if first.photometric == "MONOCHROME1":
-            notes.append("monochrome1")
-        source = SourceSeries(
-            read_source_header(first.file),
-            tuple(
-                SourceInstance(one.sop_class, one.uid, _point(one.position_mm), one.number)
-                for one in ordered
-            ),
-        )
+    slices = [slice_header.read_slice(file, timed=timed) for file in files]
+    declared = sum(one.stored_bytes for one in slices)
+    if declared > LARGEST_BYTES:
+        raise InputError("too_large", megabytes=declared >> 20, limit=LARGEST_BYTES >> 20)
+    return slices
+
+
+def _refuse_echoes(slices: Iterable[Slice]) -> None:
+    """The signal of two echoes is not of one curve: R2* would be made of their difference."""
+    echoes = {one.moment.echo_ms for one in slices if one.moment is not None}
+    if len(echoes) > 1:
+        raise InputError("mixed_echo_times", count=len(echoes))
+
+
+def _plan(ordered: list[Slice], notes: list[str], times_s: tuple[float, ...]) -> SeriesPlan:
+    """A plan of slices in order of time and place; `times_s` is empty where there is one time."""
+    first = ordered[0]
+    count = len(ordered) // max(len(times_s), 1)
+    acquisition, alone_mm = read_acquisition(first.file, ())
+    geometry, more = stack.grid(ordered[:count], alone_mm)
+    notes = notes + more
+    if first.photometric == "MONOCHROME1":
+        notes.append("monochrome1")
+    instances = tuple(_source(one, first.series) for one in ordered)
     return SeriesPlan(
         slices=tuple(ordered),
         geometry=geometry,
         acquisition=replace(acquisition, notes=tuple(notes)),
         unit=HOUNSFIELD if all(one.hounsfield for one in ordered) else "1",
         series=first.series,
-        source=source,
+        source=SourceSeries(read_source_header(first.file), instances[:count], instances[count:]),
         whole=all(one.rescale.whole for one in ordered),
+        times_s=times_s,
+    )
+
+
+def _source(one: Slice, series: str) -> SourceInstance:
+    return SourceInstance(
+        one.sop_class,
+        one.uid,
+        _point(one.position_mm),
+        one.number,
+        one.frame,
+        "" if one.series == series else one.series,
     )
 
 
@@ -149,16 +221,16 @@ def fill_volume(plan: SeriesPlan, allocate: Allocate, fill: Fill) -> tuple[NDArr
 
     Returns
     -------
-    (k, j, i) int16 or float32, bool
+    (k, j, i) or (t, k, j, i) int16 or float32, bool
     """
     with quiet():
         if plan.whole:
-            values = allocate(plan.geometry.shape, np.int16)
+            values = allocate(plan.shape, np.int16)
             try:
                 return values, fill(plan, values)
             except BeyondInt16Error:
                 del values
-        values = allocate(plan.geometry.shape, np.float32)
+        values = allocate(plan.shape, np.float32)
         return values, fill(plan, values)
 
 
@@ -166,7 +238,7 @@ def finish(plan: SeriesPlan, values: NDArray[Any], clipped: bool) -> SeriesRead:
     """The result of reading: a plan with its values."""
     notes = plan.acquisition.notes + (("padding_clipped",) if clipped else ())
     acquisition = replace(plan.acquisition, notes=notes)
-    volume = Volume(values, plan.geometry, plan.unit, plan.series, acquisition)
+    volume = Volume(values, plan.geometry, plan.unit, plan.series, acquisition, plan.times_s)
     return SeriesRead(volume, plan.source)
 
 

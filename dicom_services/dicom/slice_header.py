@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from dicom_services.dicom.header import (
     text,
     words,
 )
+from dicom_services.dicom.moment import MOMENT_TAGS, Moment, read_moment
 from dicom_services.errors import InputError
 
 # Digits and dots. Leading zeros and more than 64 characters break PS3.5 section 9.1, but
@@ -123,7 +124,7 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """One file of a series.
+    """One image of a series: a file, or a frame of a multi-frame one.
 
     Parameters
     ----------
@@ -144,6 +145,10 @@ class Slice:
     shape : (rows, columns)
     format : PixelFormat
     rescale : Rescale
+    moment : Moment or None
+        What it tells of its time; None where that was not asked for.
+    frame : int
+        Number of the frame in a multi-frame file, from 1; 0 for a single-frame one.
     """
 
     file: bytes | Path
@@ -166,6 +171,8 @@ class Slice:
     shape: tuple[int, int]
     format: PixelFormat
     rescale: Rescale
+    moment: Moment | None = None
+    frame: int = 0
 
     @property
     def stored_bytes(self) -> int:
@@ -173,15 +180,21 @@ class Slice:
         return self.shape[0] * self.shape[1] * self.format.bits_allocated // 8
 
 
-def read_slice(file: bytes | Path) -> Slice:
+def read_slice(file: bytes | Path, *, timed: bool = False) -> Slice:
     """Read and check the header of one file.
+
+    Parameters
+    ----------
+    file : bytes or Path
+    timed : bool
+        Whether to read what it tells of its time, too.
 
     Raises
     ------
     InputError
         What is wrong with it, see the functions below; no pixel was touched.
     """
-    header = read_header(file, SLICE_TAGS)
+    header = read_header(file, (*SLICE_TAGS, *MOMENT_TAGS) if timed else SLICE_TAGS)
     span = _image(header)
     modality = text(header, _MODALITY)
     if modality not in _MODALITIES:
@@ -208,7 +221,15 @@ def read_slice(file: bytes | Path) -> Slice:
         shape=_shape(header),
         format=(layout := _format(header)),
         rescale=_rescale(header, modality, layout),
+        moment=read_moment(header) if timed else None,
     )
+
+
+def with_moment(one: Slice) -> Slice:
+    """A slice with what its file tells of its time."""
+    if one.moment is not None:
+        return one
+    return replace(one, moment=read_moment(read_header(one.file, MOMENT_TAGS)))
 
 
 def patient_key(header: Header) -> tuple[bytes, bytes]:

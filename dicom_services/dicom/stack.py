@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_services.dicom.header import UNDEFINED_LENGTH, open_inflated
-from dicom_services.dicom.slice_header import Slice
+from dicom_services.dicom.slice_header import Slice, with_moment
+from dicom_services.dicom.times import times_told
 from dicom_services.domain.geometry import Geometry
 from dicom_services.errors import InputError
 
@@ -34,8 +35,14 @@ _TILT_DEGREES: Final = 0.1
 
 def one_series(slices: Sequence[Slice]) -> None:
     """Refuse slices of more than one patient, study, series or modality."""
+    one_study(slices)
+    _refuse_mixture(slices, "mixed_series", lambda s: s.series)
+
+
+def one_study(slices: Sequence[Slice]) -> None:
+    """Refuse slices of more than one patient, study or modality; series may be several."""
     _refuse_mixture(slices, "mixed_patients", _patient_key(slices))
-    _refuse_mixture(slices, "mixed_series", lambda s: (s.study, s.series, s.modality))
+    _refuse_mixture(slices, "mixed_series", lambda s: (s.study, s.modality))
 
 
 def _patient_key(slices: Sequence[Slice]) -> Callable[[Slice], Hashable]:
@@ -62,22 +69,63 @@ def one_stack(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
     ------
     InputError
         `duplicate_uid_differs`, `localizer_only`, `mixed_frames`, `mixed_units`,
-        `mixed_orientation`, `mixed_size`, `mixed_spacing` or `positions_repeat`.
+        `mixed_orientation`, `mixed_size`, `mixed_spacing`, `dynamic_series` where the same places
+        come at several times, or `positions_repeat` where nothing tells why they do.
     """
+    images, notes = _images(slices)
+    normal = _normal(images[0].orientation)
+    ordered = sorted(images, key=lambda one: float(one.position_mm @ normal))
+    unique = _once_by_place(ordered, normal)
+    if len(unique) < len(images) and "duplicates_dropped" not in notes:
+        notes.append("duplicates_dropped")
+    return unique, notes
+
+
+def places(slices: Sequence[Slice]) -> tuple[list[list[Slice]], list[str]]:
+    """Slices of one orientation and size by place, places in rising order along the normal.
+
+    Raises
+    ------
+    InputError
+        As `one_stack`; `mixed_grids` when slices of one height lie beside each other.
+    """
+    images, notes = _images(slices)
+    normal = _normal(images[0].orientation)
+    ordered = sorted(images, key=lambda one: float(one.position_mm @ normal))
+    found = _by_place(ordered, normal)
+    for place in found:
+        apart = np.abs([one.position_mm - place[0].position_mm for one in place]).max()
+        if apart > _PLACE_MM:
+            raise InputError("mixed_grids", apart_mm=round(float(apart), 3))
+    return found, notes
+
+
+def _by_place(
+    ordered: Sequence[Slice], normal: NDArray[np.float64], *, timed: bool = False
+) -> list[list[Slice]]:
+    found: list[list[Slice]] = []
+    for one in ordered:
+        known = with_moment(one) if timed else one
+        if found and (one.position_mm - found[-1][0].position_mm) @ normal < _SAME_PLACE_MM:
+            found[-1].append(known)
+        else:
+            found.append([known])
+    return found
+
+
+def _images(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
+    """Each image once, without localizers, all of one frame, unit, orientation and size."""
     notes: list[str] = []
     kept = _once_by_uid(slices)
     images = _without_localizers(kept)
     if len(images) < len(kept):
         notes.append("localizers_dropped")
+    if len(kept) < len(slices):
+        notes.append("duplicates_dropped")
     _refuse_mixture(images, "mixed_frames", lambda one: one.frame_uid)
     _refuse_mixture(images, "mixed_units", lambda one: one.hounsfield)
     _refuse_mixed_grids(images)
-    normal = _normal(images[0].orientation)
-    ordered = sorted(images, key=lambda one: float(one.position_mm @ normal))
-    unique = _once_by_place(ordered, normal)
-    if len(unique) < len(images) or len(kept) < len(slices):
-        notes.append("duplicates_dropped")
-    return unique, notes
+    return images, notes
 
 
 def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,9 +134,9 @@ def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _once_by_uid(slices: Sequence[Slice]) -> list[Slice]:
-    first: dict[str, Slice] = {}
+    first: dict[tuple[str, int], Slice] = {}
     for one in slices:
-        earlier = first.setdefault(one.uid, one)
+        earlier = first.setdefault((one.uid, one.frame), one)
         if earlier is not one and not _same_image(earlier, one):
             raise InputError("duplicate_uid_differs")
     return list(first.values())
@@ -105,6 +153,9 @@ def _once_by_place(ordered: Sequence[Slice], normal: NDArray[np.float64]) -> lis
         elif not _same_image(unique[-1], one):
             repeats += 1
     if repeats:
+        times = times_told(_by_place(ordered, normal, timed=True))
+        if times > 1:
+            raise InputError("dynamic_series", times=times)
         raise InputError("positions_repeat", count=repeats)
     return unique
 
