@@ -119,7 +119,8 @@ def smoothed(values: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[Any]:
     total = ndimage.gaussian_filter(np.where(undefined, 0, kept), sigma, mode="nearest")
     weight = ndimage.gaussian_filter((~undefined).astype(kept.dtype), sigma, mode="nearest")
     blurred = np.full_like(kept, np.nan)
-    return np.divide(total, weight, out=blurred, where=~undefined)
+    np.divide(total, weight, out=blurred, where=~undefined)
+    return blurred
 
 
 def spaced(geometry: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:
