@@ -80,7 +80,7 @@ def _read_limited(files: Sequence[bytes | Path], plan: Plan) -> SeriesRead:
     volume = os.memfd_create("volume", os.MFD_CLOEXEC)
     try:
         child = start_child(
-            lambda send: _read(plan, files, volume, send), _limits(len(files)), keep=(volume,)
+            lambda send: _read(plan, files, volume, send), header_limits(len(files)), keep=(volume,)
         )
         (message,) = child.messages()
         return _series_read(message, volume)
@@ -94,11 +94,12 @@ def read_headers_limited(files: Sequence[bytes | Path]) -> SourceSeries:
     def work(send: Send) -> None:
         send(_source_message(read_headers(files)))
 
-    (message,) = start_child(work, _limits(len(files))).messages()
+    (message,) = start_child(work, header_limits(len(files))).messages()
     return _source(message)
 
 
-def _limits(count: int) -> Limits:
+def header_limits(count: int) -> Limits:
+    """What reading the headers of that many files may use, and at last their pixels."""
     cpu_s = _HEADERS_CPU_S + int(count * _CPU_S_PER_FILE)
     last_bytes = _DECODER_BYTES + _BYTES_PER_VOXEL * LARGEST_BYTES
     return Limits(

@@ -201,7 +201,7 @@ def test_declared_pixels_beyond_the_cap_are_refused_before_they_are_read():
 
 
 def test_the_limits_grow_with_the_declared_pixels_only():
-    few, many = (decode_child._limits(count) for count in (1, 1000))
+    few, many = (decode_child.header_limits(count) for count in (1, 1000))
     assert few.memory_bytes == many.memory_bytes
     assert few.cpu_s < many.cpu_s < 100
 
