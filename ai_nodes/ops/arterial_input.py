@@ -1,0 +1,308 @@
+"""The artery that feeds the brain and the vein that drains it: found, or where a person says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_nodes.ops.concentration import checked_times
+from dicom_services.errors import InputError
+
+AREA_SHARE: Final = 0.10
+"""Mouridsen K et al. Magn Reson Med 2006;55:524-531, Methods: the tenth of largest area..."""
+SMOOTH_SHARE: Final = 0.75
+"""...of which the roughest quarter is left out..."""
+CLUSTERS: Final = 5
+"""...and the rest is split into five clusters, twice."""
+ROUNDS: Final = 100
+FULL_SHARE: Final = 0.5
+"""Voxels of the cluster below this share of its highest peak hold tissue too: left out; ours."""
+LEAST_CANDIDATES: Final = 5
+FLAT: Final = 0.01
+FLAT_FRAMES: Final = 3
+FLAT_S: Final = 2.0
+"""A top within 1 % of the highest value over three frames and 2 s is clipped: a gamma variate of
+the width of a CT bolus (alpha 3, beta 2.5 s) stays within 1 % for 1.2 s."""
+VEIN_SHARE: Final = 0.01
+VEIN_VOXELS: Final = 10
+
+Place = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArterialInput:
+    """A curve of a vessel and where it comes from.
+
+    Parameters
+    ----------
+    values : (t,) float
+        In the unit of the concentration.
+    places : tuple of (k, j, i)
+        Voxels it is the mean of.
+    method : str
+        "cluster", "given" or "vein".
+    facts : dict
+        "peak", "arrival_s", "peak_s", "fwhm_s" (NaN where it never falls to half), "area",
+        "voxels", "candidates", "clipped_voxels".
+    flags : tuple of str
+        "saturated_aif", "wide_aif", "late_aif" where a report should warn.
+    """
+
+    values: NDArray[np.float64]
+    places: tuple[Place, ...]
+    method: str
+    facts: dict[str, float]
+    flags: tuple[str, ...] = ()
+
+
+def find_aif(
+    concentration: NDArray[np.float32],
+    times_s: Sequence[float] | NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    *,
+    index: NDArray[np.intp] | None = None,
+) -> ArterialInput:
+    """The arterial input, without a person.
+
+    1. Curves with NaN and curves with a clipped top are left out.
+    2. The tenth with the largest areas stays, and of it the three quarters with the least
+       roughness (area of the squared second difference of the curve of unit area).
+    3. k-means of the curves of unit area, five clusters, started from fifths by first moment:
+       the cluster whose mean has the least first moment stays. Twice.
+    4. Of the last cluster, voxels with at least half of its highest peak are averaged.
+
+    Nothing is random: the same curves give the same artery, whatever their order.
+
+    Parameters
+    ----------
+    concentration : (t, k, j, i), or (t, n) with `index`
+    mask : (k, j, i) bool
+        Where to look: the brain with its arteries.
+    index : (n,) int or None
+        Flat (k, j, i) position of each column.
+
+    Raises
+    ------
+    InputError
+        `no_aif` when fewer than five curves are left; `saturated_aif` when they are clipped;
+        `too_few_times`, `times_order`.
+
+    References
+    ----------
+    Mouridsen K, Christensen S, Gyldensted L, Oestergaard L. Magn Reson Med 2006;55:524-531.
+    """
+    times = checked_times(times_s)
+    curves, flat = _within(concentration, mask, index)
+    order = np.argsort(flat, kind="stable")
+    curves, flat = curves[:, order], flat[order]
+    weights = np.gradient(times)
+    chosen, clipped = _candidates(curves, times, weights)
+    found = len(chosen)
+    for _ in range(2):
+        chosen = chosen[_earliest(curves[:, chosen], times, weights)]
+    peaks = curves[:, chosen].max(axis=0)
+    chosen = chosen[peaks >= FULL_SHARE * peaks.max()]
+    values = curves[:, chosen].mean(axis=1, dtype=np.float64)
+    facts = {"candidates": float(found), "clipped_voxels": float(clipped)}
+    return _vessel(values, times, flat[chosen], mask.shape, "cluster", facts)
+
+
+def find_vof(
+    concentration: NDArray[np.float32],
+    times_s: Sequence[float] | NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    aif: ArterialInput,
+    *,
+    index: NDArray[np.intp] | None = None,
+) -> ArterialInput:
+    """The venous output: the ten highest of the hundredth with the largest areas that peak no
+    earlier than the artery and are not clipped.
+
+    Large veins are the only voxels that blood fills: their areas are the largest there are.
+
+    Raises
+    ------
+    InputError
+        `no_vof`, `too_few_times`, `times_order`.
+
+    References
+    ----------
+    Cenic A et al. AJNR 1999;20:63-73: area of the sagittal sinus against partial volume.
+    """
+    times = checked_times(times_s)
+    curves, flat = _within(concentration, mask, index)
+    good = np.asarray(np.isfinite(curves).all(axis=0))
+    good[good] = ~clipped_tops(curves[:, good], times)
+    good &= times[np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)] >= aif.facts["peak_s"]
+    if good.sum() < LEAST_CANDIDATES:
+        raise InputError("no_vof", voxels=int(good.sum()))
+    places = np.flatnonzero(good)
+    area = np.gradient(times) @ curves[:, places].astype(np.float64)
+    most = max(VEIN_VOXELS, round(VEIN_SHARE * len(places)))
+    large = places[np.argsort(-area, kind="stable")[:most]]
+    high = large[np.argsort(-curves[:, large].max(axis=0), kind="stable")[:VEIN_VOXELS]]
+    values = curves[:, high].mean(axis=1, dtype=np.float64)
+    facts = {"candidates": float(len(large))}
+    return _vessel(values, times, flat[high], mask.shape, "vein", facts)
+
+
+def aif_of(
+    places: Sequence[Place],
+    concentration: NDArray[np.float32],
+    times_s: Sequence[float] | NDArray[np.floating],
+) -> ArterialInput:
+    """The mean curve of voxels that a person chose; `concentration` is (t, k, j, i).
+
+    A clipped top is told, not refused: who chose the voxels may know why.
+
+    Raises
+    ------
+    InputError
+        `aif_place` for none or one outside of the grid, `aif_undefined` when no voxel has a
+        curve, `aif_empty` when their mean never rises; `too_few_times`, `times_order`.
+    """
+    times = checked_times(times_s)
+    shape = concentration.shape[1:]
+    chosen = sorted(set(places))
+    inside = all(
+        len(one) == 3 and all(0 <= at < size for at, size in zip(one, shape, strict=True))
+        for one in chosen
+    )
+    if not chosen or not inside:
+        raise InputError("aif_place", voxels=len(chosen))
+    flat = np.array([np.ravel_multi_index(one, shape) for one in chosen])
+    curves = np.stack([concentration[:, k, j, i] for k, j, i in chosen], 1)
+    good = np.isfinite(curves).all(axis=0)
+    if not good.any():
+        raise InputError("aif_undefined", voxels=len(chosen))
+    values = curves[:, good].mean(axis=1, dtype=np.float64)
+    return _vessel(values, times, flat[good], shape, "given", {"candidates": float(len(chosen))})
+
+
+def clipped_tops(curves: NDArray[np.floating], times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Curves (t, n) whose highest value lasts, as it does where a detector or a signal ends."""
+    peak = curves.max(axis=0)
+    near = curves >= (1.0 - FLAT) * peak
+    top = curves.argmax(axis=0)
+    row = np.arange(len(curves))[:, None]
+    # The run of near frames around the top: from the last far one before to the first after.
+    first = np.where(~near & (row < top), row, -1).max(axis=0) + 1
+    last = np.where(~near & (row > top), row, len(curves)).min(axis=0) - 1
+    lasts = times_s[last] - times_s[first] >= FLAT_S - 1e-6
+    return np.asarray((peak > 0.0) & (last - first + 1 >= FLAT_FRAMES) & lasts)
+
+
+def _within(
+    concentration: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    index: NDArray[np.intp] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Curves (t, m) inside the mask and their flat positions."""
+    if index is None:
+        if concentration.shape[1:] != mask.shape:
+            raise InputError("mask_grid")
+        flat = np.flatnonzero(mask)
+        return concentration.reshape(len(concentration), -1)[:, flat], flat
+    if concentration.shape[1:] != index.shape:
+        raise InputError("mask_grid")
+    inside = mask.ravel()[index]
+    return concentration[:, inside], index[inside]
+
+
+def _candidates(
+    curves: NDArray[np.float32], times: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], int]:
+    """Columns with large areas and smooth shapes, and how many large ones are clipped."""
+    area = weights @ curves
+    good = np.flatnonzero(np.isfinite(area) & (area > 0.0) & (np.nanmax(curves, axis=0) > 0.0))
+    if len(good) < LEAST_CANDIDATES:
+        raise InputError("no_aif", voxels=len(good))
+    count = max(LEAST_CANDIDATES, round(AREA_SHARE * len(good)))
+    large = good[np.argsort(-area[good], kind="stable")[:count]]
+    clipped = clipped_tops(curves[:, large], times)
+    left = large[~clipped]
+    if len(left) < LEAST_CANDIDATES:
+        raise InputError("saturated_aif", clipped=int(clipped.sum()))
+    rough = (np.diff(curves[:, left] / area[left], 2, axis=0) ** 2).sum(axis=0)
+    smooth = max(LEAST_CANDIDATES, round(SMOOTH_SHARE * len(left)))
+    return left[np.argsort(rough, kind="stable")[:smooth]], int(clipped.sum())
+
+
+def _earliest(
+    curves: NDArray[np.float32], times: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Columns of the cluster with the least first moment."""
+    unit = (curves / (weights @ curves)).T.astype(np.float64)
+    moment = unit @ (weights * times)
+    if len(unit) < 2 * CLUSTERS:
+        return np.arange(len(unit))
+    fifths = np.array_split(np.argsort(moment, kind="stable"), CLUSTERS)
+    centres = np.stack([unit[part].mean(axis=0) for part in fifths])
+    label = np.full(len(unit), -1)
+    for _ in range(ROUNDS):
+        far = ((unit[:, None] - centres[None]) ** 2).sum(axis=2)
+        before, label = label, far.argmin(axis=1)
+        if (before == label).all():
+            break
+        for one in np.unique(label):
+            centres[one] = unit[label == one].mean(axis=0)
+    present = np.unique(label)
+    first = present[np.argmin(centres[present] @ (weights * times))]
+    return np.flatnonzero(label == first)
+
+
+def _vessel(
+    values: NDArray[np.float64],
+    times: NDArray[np.float64],
+    flat: NDArray[np.intp],
+    shape: tuple[int, ...],
+    method: str,
+    facts: dict[str, float],
+) -> ArterialInput:
+    if values.max() <= 0.0:
+        raise InputError("aif_empty")
+    told = facts | shape_facts(values, times) | {"voxels": float(len(flat))}
+    flags = ("saturated_aif",) if clipped_tops(values[:, None], times)[0] else ()
+    places = np.stack(np.unravel_index(np.sort(flat), shape), 1)
+    return ArterialInput(
+        values, tuple((int(k), int(j), int(i)) for k, j, i in places), method, told, flags
+    )
+
+
+def shape_facts(
+    values: NDArray[np.floating[Any]], times_s: NDArray[np.float64]
+) -> dict[str, float]:
+    """Peak, its time, arrival (a tenth of the peak), width at half height and area of a curve."""
+    top = int(np.argmax(values))
+    peak = float(values[top])
+    since = times_s - times_s[0]
+    return {
+        "peak": peak,
+        "peak_s": float(since[top]),
+        "arrival_s": _crossing(values, since, 0.1 * peak, top, -1),
+        "fwhm_s": _crossing(values, since, 0.5 * peak, top, 1)
+        - _crossing(values, since, 0.5 * peak, top, -1),
+        "area": float(np.gradient(times_s) @ values),
+    }
+
+
+def _crossing(
+    values: NDArray[np.floating[Any]],
+    times: NDArray[np.float64],
+    level: float,
+    top: int,
+    step: int,
+) -> float:
+    """Time at which a curve crosses a level, going from its top; NaN where it never does."""
+    at = top
+    while 0 <= at + step < len(values):
+        near, far = float(values[at]), float(values[at + step])
+        if far < level:
+            share = (near - level) / (near - far)
+            return float(times[at] + share * (times[at + step] - times[at]))
+        at += step
+    return float("nan")

@@ -1,0 +1,332 @@
+"""Deconvolution of tissue by artery: sSVD, cSVD, oSVD and Lucy-Richardson, all voxels at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_nodes.ops.lucy import lucy_matrix, lucy_richardson
+from ai_nodes.ops.oscillation import quiet_peaks
+from ai_nodes.ops.residue_peaks import peaks
+from ai_nodes.ops.time_grid import TimeGrid, even_times
+from dicom_services.errors import InputError
+
+Method = Literal["sSVD", "cSVD", "oSVD", "Lucy-Richardson"]
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+Matrix = NDArray[np.float64]
+
+SSVD_THRESHOLD: Final = 0.2
+"""Oestergaard L et al. Magn Reson Med 1996;36:715-725, Results: cut-off 0.2 of the maximum."""
+CSVD_AT_SNR: Final = ((20.0, 0.10), (100.0, 0.03))
+"""Wu O et al. Magn Reson Med 2003;50:164-174, Results: best cSVD thresholds at SNR 20 and 100."""
+PEAK_PER_SNR: Final = 0.51
+"""Their normal tissue loses 40 % of its signal, so TE times dR2* is -ln(0.6) = 0.51 at its peak and
+peak over noise of the concentration is 0.51 SNR (Wu 2003, Simulations)."""
+OSCILLATION_INDEX: Final = 0.035
+"""Wu 2003, Results: oSVD at SNR 20."""
+OSVD_THRESHOLDS: Final = tuple(round(0.05 * n, 2) for n in range(1, 20))
+"""Wu 2003, Methods: tried from 5 % on in steps of 5 %."""
+LUCY_ITERATIONS: Final = 60
+LUCY_SUPPORT_S: Final = 40.0
+"""Ours: longer than the transit and delay of any tissue that lives."""
+CHUNK: Final = 2048
+"""Voxels at a time: their residues stay in the second-level cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """How much of the solution is kept.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Singular values below this share of the largest are dropped (sSVD, cSVD). None: the
+        published default: 0.2 for sSVD; for cSVD by the noise of the curves, see `by_noise`.
+    oscillation_index : float
+        oSVD takes the first threshold with less.
+    iterations, support_s
+        Of Lucy-Richardson.
+    """
+
+    threshold: float | None = None
+    oscillation_index: float = OSCILLATION_INDEX
+    iterations: int = LUCY_ITERATIONS
+    support_s: float = LUCY_SUPPORT_S
+
+    def __post_init__(self) -> None:
+        good = (
+            (self.threshold is None or 0.0 < self.threshold < 1.0)
+            and 0.0 < self.oscillation_index < 10.0
+            and 1 <= self.iterations <= 10_000
+            and 0.0 < self.support_s <= 1e4
+        )
+        if not good:
+            raise InputError("perfusion_settings")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flow:
+    """What a deconvolution found, in the unit of tissue over artery per second.
+
+    Parameters
+    ----------
+    cbf : (n,) f32
+        Height of the residue, 1/s; 0 where it has no positive peak, NaN where the curve is.
+    tmax : (n,) f32
+        Time of that peak, s; negative where tissue comes before the artery (circulant methods);
+        NaN where there is no peak.
+    residue : (t', n) f32 or None
+        cbf times R, 1/s, on the even times; of twice the length for the circulant methods.
+    threshold : float or None
+        The one that was used for all voxels; None for oSVD and Lucy-Richardson.
+    grid : TimeGrid
+    unmet : int
+        Voxels of oSVD in which no threshold met the oscillation index.
+    """
+
+    cbf: Any
+    tmax: Any
+    residue: Any | None
+    threshold: float | None
+    grid: TimeGrid
+    unmet: int = 0
+
+
+def deconvolve(
+    method: Method,
+    concentration: Any,
+    aif: Any,
+    times_s: Sequence[float] | NDArray[np.floating],
+    settings: Truncation | None = None,
+    *,
+    keep_residue: bool = False,
+    chunk: int = CHUNK,
+    xp: Any = np,
+) -> Flow:
+    """Deconvolve curves (t, n) by an artery (t,).
+
+    Both are on the same times; uneven ones are interpolated to even times first. The artery's
+    matrix assumes artery and residue linear between samples (Oestergaard 1996, eq. 7). Curves
+    are float32 throughout; the inverse is computed in float64 and rounded once.
+
+    Parameters
+    ----------
+    xp : module
+        numpy, or cupy with `concentration` on the card: the same matrices there.
+
+    Raises
+    ------
+    InputError
+        `too_few_times`, `times_order`, `aif_shape`, `aif_empty`, `perfusion_settings`.
+
+    References
+    ----------
+    Oestergaard L et al. Magn Reson Med 1996;36:715-725. Wu O et al. Magn Reson Med 2003;50:164-174.
+    Vonken EPA et al. Magn Reson Med 1999;41:343-350 (maximum likelihood, which is Lucy-Richardson).
+    """
+    settings = settings or Truncation()
+    if method not in METHODS:
+        raise InputError("perfusion_settings")
+    grid = even_times(times_s)
+    artery = _artery(aif, concentration, times_s, grid)
+    if method == "Lucy-Richardson":
+        matrix, start = lucy_matrix(artery, grid.step_s, settings.support_s)
+        height, row, found = lucy_richardson(
+            grid.apply(concentration, xp),
+            matrix,
+            start,
+            settings.iterations,
+            keep_residue=keep_residue,
+            chunk=chunk,
+            xp=xp,
+        )
+        return Flow(*_placed(height, row, len(matrix), grid, False, xp), found, None, grid)
+    if method == "oSVD":
+        return _osvd(concentration, artery, grid, settings, keep_residue, chunk, xp)
+    if method == "sSVD":
+        threshold = settings.threshold or SSVD_THRESHOLD
+        inverse = standard_inverse(artery, grid.step_s, threshold)
+    else:
+        threshold = settings.threshold or by_noise(concentration)
+        inverse = circulant_inverse(artery, grid.step_s, threshold)
+    return _linear(concentration, inverse, grid, threshold, method, keep_residue, chunk, xp)
+
+
+def _artery(
+    aif: Any, concentration: Any, times_s: Sequence[float] | NDArray[np.floating], grid: TimeGrid
+) -> Matrix:
+    artery = np.asarray(aif, np.float64)
+    if artery.shape != (len(times_s),) or len(concentration) != len(times_s):
+        raise InputError("aif_shape", aif=len(artery), times=len(times_s))
+    if not np.isfinite(artery).all() or artery.max() <= 0.0 or artery.sum() <= 0.0:
+        raise InputError("aif_empty")
+    return np.asarray(grid.apply(artery), np.float64)
+
+
+def smoothed(artery: Matrix) -> Matrix:
+    """1-4-1 means: what artery and residue linear between samples convolve to (eq. 7)."""
+    padded = np.concatenate([[0.0], artery, [0.0]])
+    means: Matrix = (padded[:-2] + 4.0 * padded[1:-1] + padded[2:]) / 6.0
+    return means
+
+
+def standard_inverse(artery: Matrix, step_s: float, threshold: float) -> Matrix:
+    """Truncated inverse (t, t) of the lower triangular matrix: sSVD."""
+    column = step_s * smoothed(artery)
+    size = len(column)
+    lag = np.subtract.outer(np.arange(size), np.arange(size))
+    matrix = np.where(lag >= 0, column[np.clip(lag, 0, None)], 0.0)
+    left, values, right = np.linalg.svd(matrix)
+    kept = values >= threshold * values[0]
+    inverse: Matrix = (right[kept].T / values[kept]) @ left[:, kept].T
+    return inverse
+
+
+def circulant_spectrum(artery: Matrix, step_s: float) -> NDArray[np.complex128]:
+    """Eigenvalues of the block-circulant matrix of twice the length: their size are its
+    singular values, so that truncation is leaving bins out."""
+    size = 2 * len(artery)
+    bins = np.arange(size // 2 + 1)
+    linear = (4.0 + 2.0 * np.cos(2.0 * np.pi * bins / size)) / 6.0
+    spectrum: NDArray[np.complex128] = np.fft.rfft(artery, size) * linear * step_s
+    return spectrum
+
+
+def circulant_inverse(artery: Matrix, step_s: float, threshold: float) -> Matrix:
+    """Truncated inverse (2t, t) of the block-circulant matrix: cSVD."""
+    spectrum = circulant_spectrum(artery, step_s)
+    size = np.abs(spectrum)
+    kept = size >= threshold * size.max()
+    solved = np.where(kept, 1.0 / np.where(kept, spectrum, 1.0), 0.0)
+    response = np.fft.irfft(solved, 2 * len(artery))
+    lag = np.subtract.outer(np.arange(2 * len(artery)), np.arange(len(artery)))
+    inverse: Matrix = response[lag % (2 * len(artery))]
+    return inverse
+
+
+def by_noise(concentration: Any) -> float:
+    """The cSVD threshold that suits the noise: Wu's two, and between them on a log scale.
+
+    The ratio is the median over voxels of peak over noise; the noise of a curve is taken from
+    the median of its neighbours' differences, so that no baseline is needed.
+    """
+    every = max(1, concentration.shape[1] // 4096)
+    some = concentration[:, ::every]
+    some = np.asarray(some.get() if hasattr(some, "get") else some, np.float64)
+    some = some[:, np.isfinite(some).all(axis=0)]
+    some = some[:, some.max(axis=0, initial=0.0) > 0.0]
+    (worse, wide), (better, narrow) = CSVD_AT_SNR
+    if not some.size:
+        return wide
+    noise = np.median(np.abs(np.diff(some, axis=0)), axis=0) / (0.6745 * 2.0**0.5)
+    snr = np.median(some.max(axis=0) / np.maximum(noise, 1e-12 * some.max(axis=0))) / PEAK_PER_SNR
+    share = np.clip(np.log(snr / worse) / np.log(better / worse), 0.0, 1.0)
+    return float(np.exp((1.0 - share) * np.log(wide) + share * np.log(narrow)))
+
+
+def _linear(
+    concentration: Any,
+    inverse: Matrix,
+    grid: TimeGrid,
+    threshold: float,
+    method: Method,
+    keep_residue: bool,
+    chunk: int,
+    xp: Any,
+) -> Flow:
+    """One product with the inverse, and the peak of each column."""
+    if grid.weights is not None:
+        inverse = inverse @ grid.weights
+    matrix = xp.asarray(inverse.astype(np.float32))
+    rows, voxels = len(inverse), concentration.shape[1]
+    cbf, at = xp.empty(voxels, np.float32), xp.empty(voxels, np.float32)
+    residue = xp.empty((rows, voxels), np.float32) if keep_residue else None
+    circulant = method == "cSVD"
+    for begin in range(0, voxels, chunk):
+        part = slice(begin, begin + chunk)
+        found = matrix @ concentration[:, part]
+        cbf[part], at[part] = peaks(found, circulant=circulant, xp=xp)
+        if residue is not None:
+            residue[:, part] = found
+    return Flow(*_placed(cbf, at, rows, grid, circulant, xp), residue, threshold, grid)
+
+
+def _placed(
+    cbf: Any, at: Any, rows: int, grid: TimeGrid, circulant: bool, xp: Any
+) -> tuple[Any, Any]:
+    """Flow without negative peaks, and where the peak lies in seconds."""
+    if circulant:
+        at = xp.where(at >= rows // 2, at - rows, at)
+    tmax = xp.where(cbf > 0.0, at * np.float32(grid.step_s), np.float32(np.nan))
+    return xp.where(cbf <= 0.0, np.float32(0.0), cbf), tmax
+
+
+def _osvd(
+    concentration: Any,
+    artery: Matrix,
+    grid: TimeGrid,
+    settings: Truncation,
+    keep_residue: bool,
+    chunk: int,
+    xp: Any,
+) -> Flow:
+    """Per voxel the first threshold whose residue oscillates less than the index allows."""
+    basis, solve, keeps = truncations(artery, grid.step_s)
+    if grid.weights is not None:
+        solve = solve @ grid.weights
+    waves, analysis = xp.asarray(basis.astype(np.float32)), xp.asarray(solve.astype(np.float32))
+    rows, voxels = len(basis), concentration.shape[1]
+    cbf, at = xp.empty(voxels, np.float32), xp.empty(voxels, np.float32)
+    residue = xp.empty((rows, voxels), np.float32) if keep_residue else None
+    unmet = 0
+    for begin in range(0, voxels, chunk):
+        part = slice(begin, begin + chunk)
+        found, cbf[part], at[part], missed = quiet_peaks(
+            analysis @ concentration[:, part], waves, keeps, settings.oscillation_index, xp=xp
+        )
+        unmet += int(missed)
+        if residue is not None:
+            residue[:, part] = found
+    placed = _placed(cbf, at, rows, grid, True, xp)
+    return Flow(*placed, residue, None, grid, unmet)
+
+
+def truncations(
+    artery: Matrix, step_s: float, thresholds: Sequence[float] = OSVD_THRESHOLDS
+) -> tuple[Matrix, Matrix, NDArray[np.int64]]:
+    """All truncations of the circulant inverse as one pair of matrices.
+
+    Returns
+    -------
+    basis : (2t, m)
+        Cosines and sines of the bins that any threshold keeps, the largest bin first.
+    solve : (m, t)
+        basis[:, :k] @ solve[:k] is the truncated inverse.
+    keeps : (p,) int
+        k of each distinct truncation, most kept first.
+    """
+    spectrum = circulant_spectrum(artery, step_s)
+    length, half = 2 * len(artery), len(artery)
+    size = np.abs(spectrum)
+    order = np.argsort(-size, kind="stable")
+    order = order[size[order] >= min(thresholds) * size.max()]
+    phase = 2.0 * np.pi / length
+    basis, solve, ends = [], [], []
+    for k in order:
+        weight = (1.0 if k in (0, half) else 2.0) / length
+        wave = np.exp(1j * phase * ((k * np.arange(length)) % length))
+        # Real part of wave(l) * conj(wave(t)) / A_k is what bin k adds to the inverse at (l, t).
+        coefficient = weight / spectrum[k] * np.conj(wave[:half])
+        basis.append(wave.real)
+        solve.append(coefficient.real)
+        if k not in (0, half):
+            basis.append(-wave.imag)
+            solve.append(coefficient.imag)
+        ends.append(len(basis))
+    kept = [int((size[order] >= share * size.max()).sum()) for share in sorted(thresholds)]
+    distinct = [ends[count - 1] for count in dict.fromkeys(kept)]
+    return np.stack(basis, 1), np.stack(solve), np.array(distinct, np.int64)
