@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -81,8 +83,16 @@ _GATED_OPTIONS: Final = frozenset(
 _WIDEST_MM: Final = 100.0
 
 
-def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquisition, float]:
+def read_acquisition(
+    file: bytes | Path, frame: Mapping[int, bytes] | None = None
+) -> tuple[Acquisition, float]:
     """How one slice was acquired, and the thickness a slice has that stands alone.
+
+    Parameters
+    ----------
+    file : bytes or Path
+    frame : mapping or None
+        What a multi-frame file says of the frame, by tag.
 
     Returns
     -------
@@ -90,7 +100,7 @@ def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquis
         The latter in mm: the distance between slices as declared, else the nominal thickness,
         else 1.
     """
-    header = read_header(file, ACQUISITION_TAGS)
+    header = replace(read_header(file, ACQUISITION_TAGS), frame=frame or {})
     thickness = _positive(header, _THICKNESS)
     between = _positive(header, _BETWEEN)
     kernel = words(header, _KERNEL)
@@ -106,7 +116,6 @@ def read_acquisition(file: bytes | Path, notes: tuple[str, ...]) -> tuple[Acquis
         flip_angle_degrees=_positive(header, _FLIP),
         field_strength_t=_positive(header, _FIELD),
         tube_current_ma=_positive_double(header, _FRAME_CURRENT) or _positive(header, _CURRENT),
-        notes=notes,
     )
     alone = between or thickness or 1.0
     return acquisition, alone if alone <= _WIDEST_MM else 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct, unpack_from
 from typing import BinaryIO, Final
@@ -30,8 +30,8 @@ _LONG_LENGTH: Final = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"
 _PIXEL_DATA: Final = 0x7FE00010
 _FLOAT_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009})
 # Shared and per-frame functional groups, PS3.3 C.7.6.16: only multi-frame objects have them.
-_FRAME_GROUPS: Final = frozenset({0x52009229, 0x52009230})
-_STOP: Final = _FRAME_GROUPS | _FLOAT_PIXELS | {_PIXEL_DATA}
+FRAME_GROUPS: Final = frozenset({0x52009229, 0x52009230})
+_STOP: Final = FRAME_GROUPS | _FLOAT_PIXELS | {_PIXEL_DATA}
 
 _INFLATED_FREELY: Final = 16 << 20
 """Bytes a deflated file may always grow to: one 2048 x 2048 slice of 16 bits, twice."""
@@ -62,18 +62,23 @@ class Header:
         Transfer Syntax UID.
     pixels : PixelSpan or None
         Offsets count in the inflated file where the syntax is deflated.
-    multi_frame, float_pixels : bool
-        Whether the header ended at functional groups, or at floating-point pixel data.
+    groups_at : int
+        Where it ended at functional groups, counted like `pixels`; 0 where it has none.
+    float_pixels : bool
+        Whether it ended at floating-point pixel data.
     whole : bool
         False when the file ends inside its header.
+    frame : mapping
+        Values of one frame of a multi-frame file by tag; they count before those of the dataset.
     """
 
     dataset: Dataset
     syntax: str
     pixels: PixelSpan | None
-    multi_frame: bool
+    groups_at: int
     float_pixels: bool
     whole: bool
+    frame: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def little(self) -> bool:
@@ -198,12 +203,13 @@ def _read_elements(stream: BinaryIO, syntax: str, wanted: Iterable[BaseTag]) -> 
     tag = stopped[-1] if stopped else 0
     pixels = None
     whole = True
+    groups_at = stream.tell() if tag in FRAME_GROUPS else 0
     if tag == _PIXEL_DATA:
         pixels = _span(stream, "<" if syntax != EXPLICIT_BIG else ">")
     elif not tag:
         here = stream.tell()
         whole = here <= stream.seek(0, io.SEEK_END) and not _cut(dataset)
-    return Header(dataset, syntax, pixels, tag in _FRAME_GROUPS, tag in _FLOAT_PIXELS, whole)
+    return Header(dataset, syntax, pixels, groups_at, tag in _FLOAT_PIXELS, whole)
 
 
 def _span(stream: BinaryIO, order: str) -> PixelSpan:
@@ -240,6 +246,8 @@ def _clean(value: bytes) -> str:
 
 def raw_bytes(header: Header, tag: BaseTag) -> bytes:
     """The bytes of a value as they stand in the file; empty when it is absent or overlong."""
+    if tag in header.frame:
+        return header.frame[tag]
     element = _raw(header.dataset, tag)
     value = element.value if element is not None else None
     return value if isinstance(value, bytes) and len(value) <= _TEXT_BYTES else b""
@@ -247,6 +255,8 @@ def raw_bytes(header: Header, tag: BaseTag) -> bytes:
 
 def has(header: Header, tag: BaseTag) -> bool:
     """Whether an element is there and not empty."""
+    if tag in header.frame:
+        return bool(header.frame[tag])
     try:
         element = header.dataset.get_item(tag) if tag in header.dataset else None
     except Exception:  # noqa: BLE001 - as above

@@ -115,7 +115,7 @@ def indexed_series(file: bytes, index: Sequence[IndexedInstance]) -> IndexedSeri
         if not ordered or _apart_mm(ordered[-1], one, across) >= _SAME_PLACE_MM:
             ordered.append(one)
         k_of[one.uid] = len(ordered) - 1
-    _, alone_mm = read_acquisition(template.file, ())
+    _, alone_mm = read_acquisition(template.file)
     geometry, _ = stack.grid(ordered, alone_mm)
     instances = tuple(
         SourceInstance(one.sop_class, one.uid, _point(one), one.number) for one in ordered

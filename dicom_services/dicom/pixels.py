@@ -17,6 +17,7 @@ from dicom_services.dicom.header import (
     EXPLICIT_BIG,
     NATIVE,
     UNDEFINED_LENGTH,
+    open_file,
     open_inflated,
 )
 from dicom_services.dicom.slice_header import Slice
@@ -82,7 +83,8 @@ def _native(one: Slice, room: NDArray[np.int16]) -> NDArray[np.int8] | NDArray[n
     if one.span.length < size:
         raise InputError("pixel_data_short", bytes=one.span.length, expected=size)
     wide = one.format.bits_allocated == 16
-    if wide and isinstance(one.file, Path) and one.syntax not in (DEFLATED_LITTLE, EXPLICIT_BIG):
+    as_they_lie = one.syntax not in (DEFLATED_LITTLE, EXPLICIT_BIG)
+    if wide and isinstance(one.file, Path) and as_they_lie:
         _read_into(one.file, one.span.offset, room)
         return room
     value = _value(one, size + size % 2)
@@ -110,8 +112,9 @@ def _read_into(file: Path, offset: int, room: NDArray[np.int16]) -> None:
 
 
 def _value(one: Slice, size: int) -> bytes | memoryview:
-    if isinstance(one.file, bytes) and one.syntax != DEFLATED_LITTLE:
-        return memoryview(one.file)[one.span.offset : one.span.offset + size]
+    held = one.inflated or (one.file if one.syntax != DEFLATED_LITTLE else b"")
+    if isinstance(held, bytes) and held:
+        return memoryview(held)[one.span.offset : one.span.offset + size]
     with open_inflated(one.file, one.syntax) as stream:
         stream.seek(one.span.offset)
         return stream.read(size)
@@ -173,7 +176,9 @@ def _decoded(one: Slice) -> Stored:
 
 
 def _frame(one: Slice) -> bytes:
-    """The one compressed frame: all fragments after the offset table (PS3.5 section A.4)."""
+    """A compressed frame: its fragments, or all after the offset table (PS3.5 section A.4)."""
+    if one.fragments:
+        return _joined(one)
     if one.span.length != UNDEFINED_LENGTH:
         raise InputError("transfer_syntax")
     fragments: list[bytes] = []
@@ -193,6 +198,15 @@ def _frame(one: Slice) -> bytes:
     if len(fragments) < 2:
         raise InputError("pixel_data_short", bytes=0, expected=one.stored_bytes)
     return b"".join(fragments[1:])
+
+
+def _joined(one: Slice) -> bytes:
+    pieces = []
+    with open_file(one.file) as stream:
+        for offset, length in one.fragments:
+            stream.seek(offset)
+            pieces.append(stream.read(length))
+    return b"".join(pieces)
 
 
 def fill(one: Slice, out: NDArray[np.int16] | NDArray[np.float32]) -> bool:

@@ -13,6 +13,7 @@ from pydicom import Dataset
 
 from dicom_services.dicom import slice_header, stack
 from dicom_services.dicom.acquisition import read_acquisition
+from dicom_services.dicom.frames import read_images
 from dicom_services.dicom.header import Header, numbers, read_header, text
 from dicom_services.dicom.pixels import BeyondInt16Error, fill_all
 from dicom_services.dicom.quiet import quiet
@@ -156,7 +157,7 @@ def _slices(files: Sequence[bytes | Path], *, timed: bool = False) -> list[Slice
     """Every image of the files, their headers checked and their pixels counted."""
     if not files:
         raise InputError("no_files")
-    slices = [slice_header.read_slice(file, timed=timed) for file in files]
+    slices = [one for file in files for one in read_images(file, timed=timed)]
     declared = sum(one.stored_bytes for one in slices)
     if declared > LARGEST_BYTES:
         raise InputError("too_large", megabytes=declared >> 20, limit=LARGEST_BYTES >> 20)
@@ -174,19 +175,22 @@ def _plan(ordered: list[Slice], notes: list[str], times_s: tuple[float, ...]) ->
     """A plan of slices in order of time and place; `times_s` is empty where there is one time."""
     first = ordered[0]
     count = len(ordered) // max(len(times_s), 1)
-    acquisition, alone_mm = read_acquisition(first.file, ())
+    acquisition, alone_mm = read_acquisition(first.file, first.values)
     geometry, more = stack.grid(ordered[:count], alone_mm)
     notes = notes + more
     if first.photometric == "MONOCHROME1":
         notes.append("monochrome1")
     instances = tuple(_source(one, first.series) for one in ordered)
+    header = read_source_header(first.file, first.values)
     return SeriesPlan(
         slices=tuple(ordered),
         geometry=geometry,
         acquisition=replace(acquisition, notes=tuple(notes)),
         unit=HOUNSFIELD if all(one.hounsfield for one in ordered) else "1",
         series=first.series,
-        source=SourceSeries(read_source_header(first.file), instances[:count], instances[count:]),
+        source=SourceSeries(
+            read_source_header(first.file, first.values), instances[:count], instances[count:]
+        ),
         whole=all(one.rescale.whole for one in ordered),
         times_s=times_s,
     )

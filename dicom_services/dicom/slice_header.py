@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _UID_LENGTH: Final = 128
 _LARGEST_SIDE: Final = 16384
 """No CT or MR matrix comes near; 16384 x 16384 pixels are already half a gigabyte."""
-_MODALITIES: Final = frozenset({"CT", "MR"})
+MODALITIES: Final = frozenset({"CT", "MR"})
 _GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 # Cosines as written by scanners are off by rounding; more than this is another matrix.
 _COSINE_TOLERANCE: Final = 1e-2
@@ -149,6 +150,12 @@ class Slice:
         What it tells of its time; None where that was not asked for.
     frame : int
         Number of the frame in a multi-frame file, from 1; 0 for a single-frame one.
+    values : mapping
+        What a multi-frame file says of this frame, by tag.
+    fragments : tuple of (offset, length)
+        Where the pieces of a compressed frame of a multi-frame file lie.
+    inflated : bytes
+        The data set of a deflated multi-frame file, in which the offsets count.
     """
 
     file: bytes | Path
@@ -173,6 +180,9 @@ class Slice:
     rescale: Rescale
     moment: Moment | None = None
     frame: int = 0
+    values: Mapping[int, bytes] = field(default_factory=dict)
+    fragments: tuple[tuple[int, int], ...] = ()
+    inflated: bytes = b""
 
     @property
     def stored_bytes(self) -> int:
@@ -180,26 +190,28 @@ class Slice:
         return self.shape[0] * self.shape[1] * self.format.bits_allocated // 8
 
 
-def read_slice(file: bytes | Path, *, timed: bool = False) -> Slice:
-    """Read and check the header of one file.
-
-    Parameters
-    ----------
-    file : bytes or Path
-    timed : bool
-        Whether to read what it tells of its time, too.
+def read_slice(file: bytes | Path) -> Slice:
+    """Read and check the header of a single-frame file.
 
     Raises
     ------
     InputError
         What is wrong with it, see the functions below; no pixel was touched.
     """
-    header = read_header(file, (*SLICE_TAGS, *MOMENT_TAGS) if timed else SLICE_TAGS)
-    span = _image(header)
+    header = read_header(file, SLICE_TAGS)
+    return slice_of(header, file, single_frame(header))
+
+
+def slice_of(header: Header, file: bytes | Path, span: PixelSpan) -> Slice:
+    """The image a header describes, its pixels at `span`; see `read_slice`."""
     modality = text(header, _MODALITY)
-    if modality not in _MODALITIES:
+    if modality not in MODALITIES:
         raise InputError("modality_unsupported")
     frame_uid = text(header, _FRAME)
+    image_type = words(header, _IMAGE_TYPE)
+    if "MOSAIC" in image_type:
+        # Siemens: all slices of a time in one picture, their places in private elements.
+        raise InputError("mosaic_unsupported")
     return Slice(
         file=file,
         syntax=header.syntax,
@@ -213,16 +225,25 @@ def read_slice(file: bytes | Path, *, timed: bool = False) -> Slice:
         number=_whole_number(header),
         modality=modality,
         photometric=text(header, _PHOTOMETRIC),
-        localizer="LOCALIZER" in words(header, _IMAGE_TYPE),
-        hounsfield=modality == "CT" and text(header, _RESCALE_TYPE) in ("", "HU"),
-        position_mm=np.array(_decimals(header, "ImagePositionPatient", POSITION, 3)),
-        orientation=_orientation(header),
-        spacing_mm=_spacing(header),
+        localizer="LOCALIZER" in image_type,
+        hounsfield=hounsfield(header),
+        position_mm=position_mm(header),
+        orientation=orientation(header),
+        spacing_mm=spacing_mm(header),
         shape=_shape(header),
         format=(layout := _format(header)),
-        rescale=_rescale(header, modality, layout),
-        moment=read_moment(header) if timed else None,
+        rescale=rescale(header, layout),
     )
+
+
+def hounsfield(header: Header) -> bool:
+    """Whether rescaled values are HU."""
+    return text(header, _MODALITY) == "CT" and text(header, _RESCALE_TYPE) in ("", "HU")
+
+
+def position_mm(header: Header) -> NDArray[np.float64]:
+    """(3,) Image Position (Patient)."""
+    return np.array(_decimals(header, "ImagePositionPatient", POSITION, 3))
 
 
 def with_moment(one: Slice) -> Slice:
@@ -237,15 +258,25 @@ def patient_key(header: Header) -> tuple[bytes, bytes]:
     return raw_bytes(header, _PATIENT).strip(b" \0"), raw_bytes(header, _NAME).strip(b" \0")
 
 
-def _image(header: Header) -> PixelSpan:
+def single_frame(header: Header) -> PixelSpan:
     """Where the pixels lie; refuses what is not one grey frame."""
-    if header.multi_frame:
-        raise InputError("multi_frame_unsupported")
-    frames = text(header, _FRAMES)
-    if frames not in ("", "0", "1"):
+    if header.groups_at or number_of_frames(header) != 1:
         raise InputError("multi_frame_unsupported")
     if not header.whole:
         raise InputError("file_truncated")
+    return grey_pixels(header)
+
+
+def number_of_frames(header: Header) -> int:
+    """Number of Frames; 1 where it is absent, -1 where it is no number."""
+    frames = text(header, _FRAMES)
+    if frames in ("", "0"):
+        return 1
+    return int(frames) if frames.isascii() and frames.isdigit() and len(frames) < 10 else -1
+
+
+def grey_pixels(header: Header) -> PixelSpan:
+    """Where the pixels lie; refuses what has none, or other than grey integers."""
     if header.float_pixels:
         raise InputError("pixel_format")
     if header.pixels is None:
@@ -281,7 +312,8 @@ def _decimals(header: Header, keyword: str, tag: BaseTag, count: int) -> list[fl
     return values
 
 
-def _orientation(header: Header) -> NDArray[np.float64]:
+def orientation(header: Header) -> NDArray[np.float64]:
+    """(2, 3) unit vectors along a row and along a column."""
     values = _decimals(header, "ImageOrientationPatient", _ORIENTATION, 6)
     cosines = np.array(values).reshape(2, 3)
     lengths = np.linalg.norm(cosines, axis=1)
@@ -292,7 +324,8 @@ def _orientation(header: Header) -> NDArray[np.float64]:
     return unit
 
 
-def _spacing(header: Header) -> tuple[float, float]:
+def spacing_mm(header: Header) -> tuple[float, float]:
+    """Distance between rows and between columns."""
     rows, columns = _decimals(header, "PixelSpacing", _SPACING, 2)
     if min(rows, columns) <= 0.0:
         raise InputError("attribute_value", keyword="PixelSpacing")
@@ -325,11 +358,12 @@ def _format(header: Header) -> PixelFormat:
     return PixelFormat(allocated, stored, high, sign == 1)
 
 
-def _rescale(header: Header, modality: str, layout: PixelFormat) -> Rescale:
+def rescale(header: Header, layout: PixelFormat) -> Rescale:
+    """What turns stored values into those of the modality (PS3.3 C.11.1)."""
     if has(header, _LOOKUP):
         raise InputError("modality_lookup_unsupported")
     slope, intercept = numbers(header, _SLOPE), numbers(header, _INTERCEPT)
-    if modality == "CT" and (slope is None or intercept is None):
+    if text(header, _MODALITY) == "CT" and (slope is None or intercept is None):
         # Type 1 in PS3.3 C.8.2.1: without it nothing says that the values are HU.
         keyword = "RescaleSlope" if slope is None else "RescaleIntercept"
         raise InputError("missing_attribute", keyword=keyword)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
 from pydicom.valuerep import validate_value
 
-from dicom_services.dicom.header import Header, read_header, tags
+from dicom_services.dicom.header import IMPLICIT_LITTLE, Header, read_header, tags
 from dicom_services.dicom.quiet import quiet
 
 # Who and what the result belongs to: kept to the letter even where it breaks the standard,
@@ -157,14 +158,24 @@ _EMPTY_TAGS: Final = tags(*_TYPE_2)
 _CHARACTER_SET: Final = BaseTag(0x00080005)
 
 
-def read_source_header(file: bytes | Path) -> Dataset:
+def read_source_header(file: bytes | Path, frame: Mapping[int, bytes] | None = None) -> Dataset:
     """The header a result repeats, from one file of the series.
+
+    Of a multi-frame file it is that of one frame: `frame` is what the file says of it, by tag.
 
     Values that break their own VR are left out, but for identities; attributes that results must
     have are there at least empty. An empty Specific Character Set is left out: it says nothing,
     and highdicom refuses it.
     """
-    return source_header(read_header(file, HEADER_TAGS))
+    header = read_header(file, HEADER_TAGS)
+    implicit = header.syntax == IMPLICIT_LITTLE
+    for tag in HEADER_TAGS:
+        if frame and frame.get(tag):
+            value = frame[tag]
+            header.dataset[tag] = RawDataElement(
+                tag, dictionary_VR(tag), len(value), value, 0, implicit, header.little
+            )
+    return source_header(header)
 
 
 def source_header(header: Header) -> Dataset:

@@ -40,6 +40,8 @@ _SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND_US
 _LONGEST_US: Final = _DAY_US // 2
 """No dynamic lasts twelve hours: times of a day that lie further apart went past midnight."""
+_FRAMES: Final = 1 << 20
+"""More than a file has frames."""
 _REGULAR_SHARE: Final = 0.05
 """Intervals that differ by more from their median are told; scanners keep theirs to a hundredth."""
 _SPREAD_SHARE: Final = 0.05
@@ -189,7 +191,7 @@ def _ranked(places: Places, order: Sequence[Sequence[int]]) -> list[Frame]:
 
 def _by_number(places: Places) -> list[Frame] | None:
     """Frames by Instance Number, where all slices of a time or all times of a slice follow."""
-    numbers = [[one.number for one in place] for place in places]
+    numbers = [[_number(one) for one in place] for place in places]
     if len({len(row) for row in numbers}) > 1 or any(None in row for row in numbers):
         return None
     known = [[number for number in row if number is not None] for row in numbers]
@@ -236,7 +238,10 @@ def _position(one: Slice) -> int | None:
 
 
 def _number(one: Slice) -> int | None:
-    return one.number
+    """Instance Number, then the number of the frame; None where there is neither."""
+    if one.number is None and not one.frame:
+        return None
+    return (one.number or 0) * _FRAMES + one.frame
 
 
 def _unwrapped(values: Sequence[int]) -> list[int] | None:
@@ -294,7 +299,7 @@ def _by_resolution(frames: Sequence[Frame]) -> list[int] | None:
     known = [position for position in positions if position is not None]
     if len(set(known)) == len(frames):
         return [position * step for position in known]
-    numbers = [min((one.number or 0) for one in frame.values()) for frame in frames]
+    numbers = [min((_number(one) or 0) for one in frame.values()) for frame in frames]
     order = sorted(range(len(frames)), key=numbers.__getitem__)
     return [order.index(t) * step for t in range(len(frames))]
 

@@ -224,8 +224,8 @@ def test_damaged_pixels_are_read_or_refused(name, seed):
 
 
 CLASSES = {
-    "read": 100,
-    "multi_frame_unsupported": 52,
+    "read": 122,
+    "multi_frame_unsupported": 30,
     "not_monochrome": 27,
     "not_dicom": 16,
     "modality_unsupported": 14,
