@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from dicom_services.errors import ConfigError
 from dicom_services.orthanc import Orthanc
+from dicom_services.settings import ModelSettings
 
 VARIABLE: Final = "RADLOOP_NODE_CONFIG"
 
@@ -27,6 +28,8 @@ class Node:
     signing_key: bytes
     queues: tuple[str, ...]
     fetch_threads: int
+    models_home: Path
+    models: ModelSettings
 
     def orthanc(self) -> Orthanc:
         """A new connection; it must not be shared across a fork."""
@@ -51,7 +54,8 @@ def read_node() -> Node:
         table: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
         if table["version"] != 1:
             raise ConfigError("node_config", version=1)
-        orthanc, redis = table["orthanc"], table["redis"]
+        orthanc, redis, models = table["orthanc"], table["redis"], dict(table["models"])
+        home = Path(models.pop("home"))
         return Node(
             orthanc_url=str(orthanc["url"]),
             orthanc_user=str(orthanc["user"]),
@@ -62,6 +66,8 @@ def read_node() -> Node:
             signing_key=bytes.fromhex(_secret(table["signing_key_file"])),
             queues=tuple(str(name) for name in table["queues"]),
             fetch_threads=int(table["fetch_threads"]),
+            models_home=home,
+            models=ModelSettings.model_validate(models),
         )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError("node_config") from error

@@ -32,6 +32,7 @@ GROUP: Final = "radloop.commands"
 # Commands of packages that this one may not import; shown without loading them.
 _FOREIGN: Final = {
     "analyze": "Run a pipeline on files, without any server.",
+    "models": "Models: list, show, fetch, verify.",
     "pipelines": "List the pipelines of this machine.",
     "worker": "Take jobs from the queue; `radloop up` starts these.",
 }

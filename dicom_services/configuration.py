@@ -252,6 +252,11 @@ def _node_config(folder: DataFolder, settings: Settings, state: State) -> dict[s
         "retry_s": list(settings.queue.retry_s),
         "fetch_threads": settings.workers.fetch_threads,
         "scratch": str(folder.home / "scratch"),
+        "models": {
+            "home": str(folder.home / "models"),
+            # Workers load; only people fetch.
+            **settings.models.model_dump(mode="json", exclude={"hub", "hub_token"}),
+        },
     }
 
 

@@ -28,6 +28,7 @@ SECRETS: Final = (
 )
 _FOLDERS: Final = (
     *("secrets", "run", "logs", "orthanc", "redis", "scratch", "cache", "plugin", "quarantine"),
+    "models",
 )
 # supervisord and redis read these in files of their own with their own quoting.
 _UNQUOTABLE: Final = frozenset("\"'\\%;#$`")

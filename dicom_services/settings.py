@@ -22,6 +22,8 @@ _FILES: Final = (
     ("gateway", "tls_certificate"),
     ("gateway", "tls_key"),
     ("gateway", "viewer"),
+    ("models", "file"),
+    ("models", "hub_token"),
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_. -]{1,80}\Z")
 
@@ -172,6 +174,23 @@ class DatabaseSettings(_Section):
     """"" for SQLite in the data folder; PostgreSQL where several gateways share one."""
 
 
+class ModelSettings(_Section):
+    """Which models there are, and what of a card they may have."""
+
+    file: Path = Path("models.toml")
+    """The manifest; from the folder of the file that names it."""
+    hub: Annotated[str, Field(pattern=r"^https://[\x21-\x7e]{3,200}$")] = "https://huggingface.co"
+    """Where entries with a hub's name are fetched; a mirror inside the house, perhaps."""
+    hub_token: str = ""
+    """A file, 0600, with an access token for models that are given to known people only."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto"
+    """"auto" takes a card where one is."""
+    card_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
+    """Of a card's memory that jobs may lease together; each process's CUDA context takes more."""
+    lease_wait_s: Annotated[float, Field(ge=0.0, le=86400.0)] = 300.0
+    """How long a job waits for a card before it takes the processor: longer there than this."""
+
+
 class Settings(_Section):
     """Everything under config/, checked."""
 
@@ -186,6 +205,7 @@ class Settings(_Section):
     quarantine: QuarantineSettings = QuarantineSettings()
     gateway: GatewaySettings = GatewaySettings()
     database: DatabaseSettings = DatabaseSettings()
+    models: ModelSettings = ModelSettings()
 
 
 def config_folder() -> Path:
