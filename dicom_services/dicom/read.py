@@ -188,9 +188,7 @@ def _plan(ordered: list[Slice], notes: list[str], times_s: tuple[float, ...]) ->
         acquisition=replace(acquisition, notes=tuple(notes)),
         unit=HOUNSFIELD if all(one.hounsfield for one in ordered) else "1",
         series=first.series,
-        source=SourceSeries(
-            read_source_header(first.file, first.values), instances[:count], instances[count:]
-        ),
+        source=SourceSeries(header, instances[:count], instances[count:]),
         whole=all(one.rescale.whole for one in ordered),
         times_s=times_s,
     )
