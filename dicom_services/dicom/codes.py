@@ -39,6 +39,8 @@ ATTENUATION: Final = Code("112031", "DCM", "Attenuation Coefficient")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
 AREA: Final = Code("131184002", "SCT", "Area of defined region")
 MAXIMUM: Final = Code("56851009", "SCT", "Maximum")
+METHOD: Final = Code("370129005", "SCT", "Measurement Method")
+FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
 AI: Final = Code("123110", "DCM", "Artificial Intelligence")
 CERTAINTY: Final = Code("111013", "DCM", "Certainty of Finding")
 EQUIVALENT_MEANING: Final = Code("121050", "DCM", "Equivalent Meaning of Concept Name")
@@ -115,6 +117,12 @@ REASONS: Final = {
     "mixed_units": "The images of the series differ in the unit of their values",
     "modality_lookup_unsupported": "Pixel values need a lookup table that is not supported",
     "modality_unsupported": "The modality is not supported",
+    "model_external_data": "The model reaches for files outside its folder",
+    "model_inputs": "The model does not take what this analysis gives",
+    "model_operator": "The model needs an operator that is not known",
+    "model_too_large": "The model is larger than is allowed",
+    "model_unreadable": "The model file could not be read",
+    "model_weights": "The weights do not fit the network",
     "mosaic_unsupported": "Mosaic images are not supported",
     "multi_frame_unsupported": "Multi-frame images are not supported",
     "no_dicom": "The input holds no DICOM file",
@@ -157,6 +165,11 @@ REASONS: Final = {
     "vessel_unknown": "No coronary vessel has that name",
     "volume_shape": "The pixel data do not fit their geometry",
     "volumes": "The study does not hold exactly one suitable volume",
+    "weights_conversion": "The weights could not be converted within limits",
+    "weights_format": "The weights are not in a format that is allowed",
+    "weights_hash": "The weights are not those that the manifest names",
+    "weights_missing": "The weights of a model are not on this machine",
+    "weights_pickle": "The weights are a program and were not opened",
     "zip_bomb": "The archive unpacks to more than is allowed",
     "zip_unsafe": "The archive is broken or not safe to unpack",
 }

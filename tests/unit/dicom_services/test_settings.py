@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from dicom_services.errors import ConfigError
-from dicom_services.settings import Settings, config_folder, read_secret, read_settings
+from dicom_services.settings import (
+    ModelSettings,
+    Settings,
+    config_folder,
+    read_secret,
+    read_settings,
+)
 
 
 def overlay(folder: Path, text: str) -> Path:
@@ -18,7 +24,9 @@ def overlay(folder: Path, text: str) -> Path:
 
 def test_default_file_says_what_the_models_say():
     read = read_settings()
-    assert read == Settings(routing=read.routing)
+    models = ModelSettings(file=read.models.file)
+    assert read == Settings(routing=read.routing, models=models)
+    assert models.file == config_folder() / "models.toml"
 
 
 def test_overlay_replaces_single_keys_and_keeps_the_rest(tmp_path):
