@@ -25,6 +25,7 @@ from dicom_services.dicom.decode_child import (
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
+from dicom_services.domain.earlier import Earlier
 from dicom_services.domain.findings import Finding
 from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Study
@@ -78,6 +79,7 @@ def analyse(
     predecessor_version: str = "",
     region: Region | None = None,
     notes: tuple[str, ...] = (),
+    earlier: tuple[Earlier, ...] = (),
     stage: Stage = lambda _: None,
 ) -> Outcome:
     """Read a series, run a pipeline on it and encode what it found.
@@ -95,6 +97,8 @@ def analyse(
     notes : tuple of str
         What the results must say of the input beside what reading it tells, as
         `Acquisition.notes`: "files_refused".
+    earlier : tuple of Earlier
+        What the jobs before this one brought.
     stage : callable
         Told the name of each stage as it begins.
 
@@ -127,7 +131,7 @@ def analyse(
     try:
         stage("analysing")
         mask = region(volume.geometry) if region else None
-        study = Study(str(source.header.StudyInstanceUID), (volume,))
+        study = Study(str(source.header.StudyInstanceUID), (volume,), earlier)
         findings = pipeline.run(study, settings, mask)
         del study, volume
         stage("writing")
@@ -144,6 +148,25 @@ def analyse(
         document=findings_document(findings, source, provenance, objects, names),
         headline=pipeline.headline(findings),
     )
+
+
+def refuse(
+    files: Files,
+    pipeline: Pipeline,
+    settings: Settings,
+    error: InputError,
+    *,
+    job: str,
+    rule: str,
+    predecessor: str,
+    predecessor_version: str,
+) -> Outcome:
+    """Refuse a series, as `analyse` would, for a reason that does not lie in its images."""
+    started = datetime.now(UTC).replace(microsecond=0)
+    headers = _headers(files)
+    made = _provenance(pipeline, settings, headers, job, rule, started)
+    made = replace(made, predecessor=predecessor, predecessor_version=predecessor_version)
+    return _refused(error, headers, made)
 
 
 def file_names(objects: Sequence[Dataset], pipeline: str) -> list[str]:

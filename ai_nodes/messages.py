@@ -11,8 +11,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import redis
+from redis.client import Pipeline
+from rq.exceptions import DeserializationError
 from rq.job import Job as QueueJob
+from rq.job import JobStatus
 
+from dicom_services.domain.job import Job
 from dicom_services.errors import CorruptError
 from dicom_services.log import event
 
@@ -29,6 +34,8 @@ _FIELDS: Final = frozenset(
         *("number_of_retries", "retries_left", "retry_intervals"),
     }
 )
+_ENDED: Final = frozenset({None, b"finished", b"failed"})
+_NO_MESSAGE: Final = (IndexError, KeyError, TypeError, AttributeError, ValueError)
 _QUEUE_NAME: Final = re.compile(rb"[a-z][a-z0-9_-]{0,62}\Z")
 
 
@@ -96,6 +103,29 @@ class AllowedJob(QueueJob):  # type: ignore[misc] # rq ships no usable types
         from ai_nodes.worker import run_job
 
         return run_job
+
+    def dependencies_are_met(
+        self, parent_job: QueueJob | None = None, pipeline: Pipeline | None = None, **_: Any
+    ) -> bool:
+        """Whether this job waits, and all that its signed message names have ended.
+
+        RQ asks this of whatever id stands among the dependents of a job that ended, and goes by
+        sets that anybody may have written to. It would start a job twice that no longer waits.
+        """
+        try:
+            if self.get_status(refresh=False) != JobStatus.DEFERRED:
+                return False
+            after = Job.from_message(self.args[0]).after
+            if pipeline is not None and after:
+                pipeline.watch(*map(self.key_for, after))  # type: ignore[no-untyped-call]
+            ended = parent_job.id if parent_job is not None else ""
+            left = [name for name in after if name != ended]
+            told = [self.connection.hget(self.key_for(name), "status") for name in left]
+        except (CorruptError, DeserializationError, redis.ResponseError, *_NO_MESSAGE):
+            event("queue.forged", level=logging.WARNING, code="job_dependent")
+            return False
+        # What Redis does not know any more is no reason to wait; the ledger is asked anyway.
+        return bool(after) and all(status in _ENDED for status in told)
 
     @property
     def success_callback(self) -> None:

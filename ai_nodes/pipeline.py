@@ -40,6 +40,8 @@ class Pipeline:
         Whether its volumes are (t, k, j, i); a series of several times is refused otherwise.
     models : tuple of str
         Names in config/models.toml of what it loads.
+    after_results : bool
+        Whether it reads what the jobs before it brought, `Study.earlier`.
     """
 
     name: str
@@ -52,3 +54,4 @@ class Pipeline:
     warm: Callable[[], None]
     dynamic: bool = False
     models: tuple[str, ...] = ()
+    after_results: bool = False

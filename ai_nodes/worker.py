@@ -21,7 +21,8 @@ from rq import Queue, Worker, get_current_job
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
-from ai_nodes.analysis import Outcome, analyse
+from ai_nodes import models, predecessors
+from ai_nodes.analysis import Outcome, analyse, refuse
 from ai_nodes.messages import AllowedJob, SignedJSON
 from ai_nodes.node import Node, read_node
 from ai_nodes.registry import PIPELINES
@@ -66,6 +67,10 @@ _node: Node | None = None
 
 class _Superseded(Exception):
     """The series changed under the job; a newer job takes its place."""
+
+
+class _Early(Exception):
+    """The ledger knows of jobs before this one that have not ended."""
 
 
 def run_job(message: dict[str, Any]) -> None:
@@ -134,6 +139,8 @@ def _ended(job: Job, orthanc: Orthanc) -> _End:
         return _run(job, orthanc)
     except _Superseded:
         return _End("superseded", "incomplete")
+    except _Early:
+        return _delayed(job, "predecessor_unfinished")
     except InputError as error:
         return _End("refused", error.code)
     except UnavailableError as error:
@@ -226,6 +233,24 @@ def _run(job: Job, orthanc: Orthanc) -> _End:
     if pipeline is None:
         raise MissingError("pipeline_unknown")
     _advance(orthanc, job, "fetching")
+    before = predecessors.told(orthanc, job)
+    refusal = predecessors.refusal(before)
+    if refusal is not None:
+        files = orthanc.fetch(orthanc.instances_of(job.series))
+        return _store(
+            orthanc,
+            job,
+            refuse(
+                files,
+                pipeline,
+                job.settings,
+                refusal,
+                job=job.id,
+                rule=job.rule,
+                predecessor=job.supersedes,
+                predecessor_version=job.supersedes_version,
+            ),
+        )
     files = orthanc.fetch(_instances(orthanc, job))
     outcome = analyse(
         files,
@@ -235,6 +260,7 @@ def _run(job: Job, orthanc: Orthanc) -> _End:
         rule=job.rule,
         predecessor=job.supersedes,
         predecessor_version=job.supersedes_version,
+        earlier=predecessors.earlier(orthanc, before) if pipeline.after_results else (),
         stage=lambda stage: _advance(orthanc, job, stage),
     )
     return _store(orthanc, job, outcome)
@@ -297,9 +323,21 @@ def _results(outcome: Outcome) -> tuple[dict[str, str], ...]:
 
 
 def _instances(orthanc: Orthanc, job: Job) -> list[str]:
-    present = orthanc.instances_of(job.series)
+    """Of every series of the input, as long as they are those that were decided on."""
+    present = _unchanged(orthanc, job.series, job.instances)
+    for part in job.others:
+        try:
+            present += _unchanged(orthanc, part.series, part.instances)
+        except MissingError:
+            # Deleted: what is left is another input.
+            raise _Superseded from None
+    return present
+
+
+def _unchanged(orthanc: Orthanc, series: str, instances: str) -> list[str]:
+    present = orthanc.instances_of(series)
     digest = hashlib.sha256("\n".join(sorted(present)).encode("ascii")).hexdigest()[:40]
-    if digest != job.instances:
+    if digest != instances:
         raise _Superseded
     return present
 
@@ -309,6 +347,8 @@ def _advance(orthanc: Orthanc, job: Job, stage: str, **more: Any) -> None:
     if state in _FINAL:
         # Superseded, or ended by another try: whatever it is, this one is not needed.
         raise _Superseded
+    if state == "waiting":
+        raise _Early
     if not state:
         raise MissingError("job_unknown")
     event("job.stage", job=job.id, stage=stage)
@@ -403,6 +443,8 @@ def main() -> None:
     _node = read_node()
     for pipeline in PIPELINES.values():
         pipeline.warm()
+    models.use(models.of_node(_node))
+    models.of_process().warm(name for one in PIPELINES.values() for name in one.models)
     warm_up()
     connection = redis.Redis(
         host=_node.redis_host,

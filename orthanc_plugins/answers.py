@@ -30,11 +30,14 @@ class Answers:
             arriving = study in self._arriving.studies or (
                 record is None and self._arrivals.is_behind()
             )
+            for job in record["jobs"].values() if record else ():
+                self._look(job)
             return views.series_view(
                 series,
                 study,
                 len(described["Instances"]),
                 record,
+                parts=self._records.parts(record) if record else [],
                 arriving=arriving,
                 quarantined=len(archive.quarantined(study).get(series, ())),
             )
@@ -59,8 +62,9 @@ class Answers:
                 records = [self._records.of(series) for series in archive.study_series(study)]
                 arriving = study in self._arriving.studies
                 behind = None in records and self._arrivals.is_behind()
+                parts = [self._records.parts(record) if record else [] for record in records]
             if records:
-                found[study] = views.state_view(records, arriving=arriving, behind=behind)
+                found[study] = views.state_view(records, parts, arriving=arriving, behind=behind)
         return found
 
     def jobs(self, state: str, limit: int) -> list[dict[str, Any]]:
@@ -72,8 +76,14 @@ class Answers:
             entered = self._records.job(series, job_id)
             if entered is not None and (not state or entered[1]["state"] == state):
                 taken = archive.quarantined(str(entered[0]["study"])).get(series, ())
+                self._look(entered[1])
                 found.append(views.job_view(job_id, series, entered[1], quarantined=len(taken)))
             if len(found) >= limit:
                 break
         found.sort(key=lambda job: str(job["updated"]), reverse=True)
         return found
+
+    def _look(self, job: dict[str, Any]) -> None:
+        """Have a job that waits say how those stand that it comes after."""
+        if job.get("after") and job["state"] in ("waiting", "queued"):
+            job["after"] = self._records.predecessors(job)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from orthanc_plugins import ledger
+from orthanc_plugins import joins, ledger
 from orthanc_plugins.routing import Decision, Rule
+
+MOST_OTHERS: Final = 256
+MOST_AFTER: Final = 256
+"""Further series of one job and jobs before it; twice as many would fill a message."""
 
 
 def note(record: ledger.Record, decision: Decision) -> None:
     """Keep why each rule did or did not take the series."""
     record["error"] = ""
     record["excluded_by"] = decision.excluded_by
+    record["part_of"] = []
     record["why"] = [
         {
             "rule": verdict.rule,
@@ -32,13 +37,20 @@ def give_up(record: ledger.Record, chosen: tuple[str, ...]) -> list[str]:
     """
     stopped = []
     for job_id, job in record["jobs"].items():
-        if job["forced"] or job["rule"] in chosen or not job["current"]:
-            continue
-        job["current"] = False
-        if job["state"] not in ledger.FINAL:
-            job.update(state="superseded", code="not_selected", updated=now())
+        if not job["forced"] and job["rule"] not in chosen and retire(job):
             stopped.append(job_id)
     return stopped
+
+
+def retire(job: ledger.JobRecord) -> bool:
+    """Let a job no longer stand for its series; whether it had not ended yet."""
+    if not job["current"]:
+        return False
+    job["current"] = False
+    if job["state"] in ledger.FINAL:
+        return False
+    job.update(state="superseded", code="not_selected", updated=now())
+    return True
 
 
 def add_job(
@@ -49,6 +61,8 @@ def add_job(
     software: str,
     version: str,
     run: int | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
+    after: Sequence[joins.Entry] = (),
 ) -> tuple[str, bool]:
     """Enter a job for the record's present instances; its id, and whether it is a new one.
 
@@ -58,6 +72,10 @@ def add_job(
         Of radloop and of the pipeline; part of the id.
     run : int or None
         None for the automatic job; a person's "Run again" counts up.
+    others : sequence of {"series", "instances", "count"}
+        Further series of the input.
+    after : sequence of joins.Entry
+        The jobs it runs after.
     """
     previous = ledger.latest_job(record, rule.name)
     job_id = ledger.job_id(
@@ -68,13 +86,15 @@ def add_job(
         series=series,
         instances=record["instances"],
         run=run or 0,
+        others=others,
+        after=joins.job_ids(after),
     )
     known = record["jobs"].get(job_id)
     if known is not None and known["state"] != "superseded":
         known["current"] = True
         return job_id, False
     if run is None and previous is not None:
-        same = previous[1]["instances"] == record["instances"]
+        same = _input(previous[1]) == (record["instances"], list(others), joins.job_ids(after))
         if same and previous[1]["state"] != "failed":
             # A new version or setting alone does not repeat old work; "Run again" does.
             previous[1]["current"] = True
@@ -82,19 +102,27 @@ def add_job(
     if known is not None:
         # The same instances once more, after others came and went: a run of its own.
         return add_job(
-            record, series, rule, software=software, version=version, run=next_run(record, rule)
+            record,
+            series,
+            rule,
+            software=software,
+            version=version,
+            run=next_run(record, rule),
+            others=others,
+            after=after,
         )
     if previous is not None:
-        changed = previous[1]["instances"] != record["instances"]
+        changed = _input(previous[1])[:2] != (record["instances"], list(others))
         _supersede(previous[1], by=job_id, changed=changed)
     moment = now()
+    code = _too_many(others, after)
     record["jobs"][job_id] = {
         "rule": rule.name,
         "pipeline": rule.pipeline,
         "version": version,
         "queue": rule.queue,
-        "state": "waiting",
-        "code": "",
+        "state": "failed" if code else "waiting",
+        "code": code,
         "stage": "",
         "run": run or 0,
         "instances": record["instances"],
@@ -110,8 +138,11 @@ def add_job(
         "results": [],
         "announced": [],
         "settings": rule.settings,
+        "others": [dict(one) for one in others[:MOST_OTHERS]],
+        "after": [dict(entry) for entry in after[:MOST_AFTER]],
+        "refuse_after_failed": rule.refuse_after_failed,
     }
-    return job_id, True
+    return job_id, not code
 
 
 def next_run(record: ledger.Record, rule: Rule) -> int:
@@ -133,10 +164,12 @@ def move(job: ledger.JobRecord, state: str, more: Mapping[str, Any]) -> bool:
         return True
     if not ledger.may_follow(job["state"], state):
         return False
-    if state == "queued" and job["state"] in ("running", "stored"):
+    if state in ("waiting", "queued") and job["state"] in ("running", "stored"):
         return False
     job["state"] = state
     job["updated"] = now()
+    if state == "running":
+        job.setdefault("began", job["updated"])
     for name in ("code", "stage", "summary", "results", "announced", "facts"):
         if name in more:
             job[name] = more[name]
@@ -149,7 +182,7 @@ def message(job_id: str, series: str, record: ledger.Record) -> dict[str, Any]:
     earlier = ledger.job_with_results(record, job["rule"], but=job_id)
     job["supersedes"] = earlier
     return {
-        "version": 1,
+        "version": 2,
         "id": job_id,
         "rule": job["rule"],
         "pipeline": job["pipeline"],
@@ -162,6 +195,8 @@ def message(job_id: str, series: str, record: ledger.Record) -> dict[str, Any]:
         "supersedes": earlier,
         "supersedes_version": record["jobs"][earlier].get("version", "") if earlier else "",
         "settings": job["settings"],
+        "others": job.get("others", []),
+        "after": joins.job_ids(job.get("after", [])),
     }
 
 
@@ -179,3 +214,14 @@ def _supersede(job: ledger.JobRecord, *, by: str, changed: bool) -> None:
     if job["state"] not in ledger.FINAL:
         job["code"] = "incomplete" if changed else "run_again"
     job.update(state="superseded", superseded_by=by, updated=now())
+
+
+def _too_many(others: Sequence[Mapping[str, Any]], after: Sequence[joins.Entry]) -> str:
+    if len(others) > MOST_OTHERS:
+        return "too_many_series"
+    return "too_many_jobs" if len(after) > MOST_AFTER else ""
+
+
+def _input(job: ledger.JobRecord) -> tuple[str, list[Mapping[str, Any]], list[str]]:
+    """What a job was entered for: its series' instances, further series, jobs before it."""
+    return job["instances"], job.get("others", []), joins.job_ids(job.get("after", []))

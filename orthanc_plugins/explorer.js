@@ -25,6 +25,10 @@
     return isNaN(date) ? '' : date.toLocaleString();
   }
 
+  function note(text) {
+    return $('<div>').css({ 'font-size': '0.8em', color: '#555', 'white-space': 'normal' }).text(text);
+  }
+
   function jobRow(job) {
     var row = $('<div>').css({ margin: '6px 0', 'white-space': 'normal' });
     row.append($('<b>').text(job.pipeline + ' ' + (job.version || '') + ' ')).append(badge(job.state, job.code));
@@ -36,6 +40,12 @@
     }
     row.append($('<div>').css({ 'font-size': '0.8em', color: '#555' }).text(
       when(job.updated) + ' · job ' + job.job.substring(0, 12) + (job.run ? ' · run ' + job.run : '')));
+    if (job.others && job.others.length) { row.append(note('read with ' + job.others.length + ' more series')); }
+    if (job.after && job.after.length) {
+      row.append(note('after ' + $.map(job.after, function (one) {
+        return one.rule + (one.state ? ': ' + one.state : '') + (one.code ? ' (' + one.code.replace(/_/g, ' ') + ')' : '');
+      }).join(', ')));
+    }
     if (job.results && job.results.length && job.state !== 'superseded') {
       var links = $('<div>').css('font-size', '0.85em').text('Results: ');
       $.each(job.results, function (_i, result) {
@@ -72,9 +82,11 @@
       block.append(document.createTextNode('  ')).append(runButton(view.series, box, view.jobs.length > 0));
     }
     $.each(view.jobs, function (_i, job) { block.append(jobRow(job)); });
+    $.each(view.part_of || [], function (_i, part) {
+      block.append(note('part of the job of rule ' + part.rule + ' on another series: ' + part.job.substring(0, 12)));
+    });
     $.each(view.why, function (_i, why) {
-      block.append($('<div>').css({ 'font-size': '0.8em', color: '#555', 'white-space': 'normal' })
-        .text('rule ' + why.rule + ': ' + (why.selected ? 'chosen' : 'not chosen') + ' (' + why.why + ')'));
+      block.append(note('rule ' + why.rule + ': ' + (why.selected ? 'chosen' : 'not chosen') + ' (' + why.why + ')'));
     });
     return block;
   }

@@ -41,13 +41,22 @@ def job_id(
     series: str,
     instances: str,
     run: int,
+    others: Sequence[Mapping[str, Any]] = (),
+    after: Sequence[str] = (),
 ) -> str:
-    """40 hex digits that are the same exactly when the same work would be done again."""
-    text = json.dumps(
-        [VERSION, rule, pipeline, dict(settings), list(versions), series, instances, run],
-        sort_keys=True,
-        separators=(",", ":"),
-    )
+    """40 hex digits that are the same exactly when the same work would be done again.
+
+    Parameters
+    ----------
+    others : sequence of {"series", "instances", "count"}
+        Further series of the input.
+    after : sequence of str
+        Job ids of its predecessors, whose results are input too.
+    """
+    told = [VERSION, rule, pipeline, dict(settings), list(versions), series, instances, run]
+    if others or after:
+        told += [[[one["series"], one["instances"]] for one in others], list(after)]
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:40]
 
 
@@ -62,6 +71,7 @@ def new_record(study: str, instances: str, count: int) -> Record:
         "error": "",
         "superseded_by": "",
         "why": [],
+        "part_of": [],
         "jobs": {},
     }
 
@@ -78,7 +88,10 @@ def read_record(text: str | None) -> Record | None:
         return None
     jobs = record.get("jobs")
     sound = isinstance(jobs, dict) and all(
-        isinstance(job, dict) and job.keys() >= _JOB_KEYS for job in jobs.values()
+        isinstance(job, dict)
+        and job.keys() >= _JOB_KEYS
+        and all(isinstance(job.get(name, []), list) for name in ("others", "after"))
+        for job in jobs.values()
     )
     return {**new_record("", "", 0), **record} if sound else None
 
@@ -120,13 +133,12 @@ def may_follow(old: str, new: str) -> bool:
     return old not in FINAL
 
 
-def series_state(record: Record | None) -> tuple[str, str]:
-    """State and code that a person sees for a series."""
+def series_state(record: Record | None, parts: Iterable[JobRecord] = ()) -> tuple[str, str]:
+    """State and code that a person sees for a series; `parts` are jobs of others that read it."""
     if record is None:
         return "received", ""
-    current = [
-        job for job in record["jobs"].values() if job["state"] != "superseded" and job["current"]
-    ]
+    jobs = [*record["jobs"].values(), *parts]
+    current = [job for job in jobs if job["state"] != "superseded" and job["current"]]
     if not current:
         if record["error"]:
             return "failed", str(record["error"])

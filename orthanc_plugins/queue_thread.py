@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import redis
 
-from orthanc_plugins import assignment, ledger
+from orthanc_plugins import assignment, joins, ledger
 from orthanc_plugins.completeness import Completeness
 from orthanc_plugins.door import ClosedError
 from orthanc_plugins.queueing import JobQueue
@@ -22,7 +22,12 @@ MAX_LOST: Final = 5
 """How often a job that ended without its report is run again."""
 OVERDUE_S: Final = 120.0
 """Beyond its longest wait or its longest run, within this the queue gives a job up by itself."""
-_UNDER_WAY: Final = frozenset({"queued", "started", "scheduled", "deferred"})
+RIPE_S: Final = 15.0
+"""So long the queue may take to move a job on whose predecessors have all ended."""
+_RIPE: Final = "ripe"
+_UNDER_WAY: Final = frozenset(
+    {"queued", "started", "scheduled", "deferred", "ready_to_enqueue", _RIPE}
+)
 
 
 class QueueThread:
@@ -48,6 +53,8 @@ class QueueThread:
         self._longest_s: dict[str, float] = {
             "scheduled": OVERDUE_S + sum(settings["retry_s"]),
             "started": OVERDUE_S + float(settings["job_timeout_s"]),
+            "ready_to_enqueue": OVERDUE_S,
+            _RIPE: RIPE_S,
         }
         self._wake = threading.Event()
         self.answers = True
@@ -111,16 +118,40 @@ class QueueThread:
                 if found is None or found[1]["state"] in ledger.FINAL:
                     self._pending.pop(job_id, None)
                     continue
+                held = self._held(*found)
+                if any(one in self._pending for one in held):
+                    # The queue has to know them first.
+                    self._pending.move_to_end(job_id)
+                    continue
                 message = assignment.message(job_id, series, found[0])
                 self._records.write(series, found[0])
-            state, more = "queued", {}
+            state, more = ("waiting", {"stage": joins.WAITS}) if held else ("queued", {"stage": ""})
             try:
-                self._queue.enqueue(message)
+                if held:
+                    self._queue.enqueue_after(message, held)
+                else:
+                    self._queue.enqueue(message)
             except (ValueError, TypeError):
                 state, more = "failed", {"code": "enqueue_failed"}
             with self._records.lock:
                 self._pending.pop(job_id, None)
                 self._records.move(series, job_id, state, more)
+
+    def _held(self, record: ledger.Record, job: ledger.JobRecord) -> list[str]:
+        """The jobs that one still has to wait for, by the ledger."""
+        if not job.get("after") or job["state"] not in ("waiting", "queued"):
+            return []
+        arriving = str(record["study"]) in self._arriving.studies
+        return joins.unended(self._records.predecessors(job), arriving=arriving)
+
+    def _status(self, job_id: str, series: str) -> str:
+        """The queue's word for a job, `ripe` for one that it holds back without reason."""
+        status = self._queue.status(job_id)
+        if status != "deferred":
+            return status
+        with self._records.lock:
+            found = self._records.job(series, job_id)
+            return status if found is not None and self._held(*found) else _RIPE
 
     def reconcile(self) -> int:
         """Bring ledger and queue together; how many jobs have to be queued again."""
@@ -129,9 +160,12 @@ class QueueThread:
             unfinished = [one for one in known if one[0] not in self._pending]
         left = {job_id for job_id, _ in unfinished}
         self._under_way = {job: told for job, told in self._under_way.items() if job in left}
-        repaired = 0
+        repaired: set[str] = set()
+        deferred: dict[str, str] = {}
         for job_id, series in unfinished:
-            status = self._queue.status(job_id)
+            status = self._status(job_id, series)
+            if status == "deferred":
+                deferred[job_id] = series
             if status in _UNDER_WAY and not self._overdue(job_id, status):
                 continue
             again = status == "failed" and self._queue.again(job_id)
@@ -139,11 +173,21 @@ class QueueThread:
                 lost = self._lost(job_id, series, status, again=again)
             if lost:
                 # Results have the same UIDs, so storing twice is storing once.
-                self._queue.forget(job_id)
-                with self._records.lock:
-                    self.queue_later(series, [job_id])
-                repaired += 1
-        return repaired
+                self._queue_anew(series, job_id)
+                repaired.add(job_id)
+        for job_id, series in deferred.items():
+            found = self._records.job(series, job_id)
+            if found is not None and repaired.intersection(
+                joins.job_ids(found[1].get("after", []))
+            ):
+                # With the job before it the queue forgot who waits for that.
+                self._queue_anew(series, job_id)
+        return len(repaired)
+
+    def _queue_anew(self, series: str, job_id: str) -> None:
+        self._queue.forget(job_id)
+        with self._records.lock:
+            self.queue_later(series, [job_id])
 
     def _overdue(self, job_id: str, status: str) -> bool:
         """Whether the queue has called a job so for longer than it can be true.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
-from rq.job import Job
+from rq.job import Dependency, Job
 
 FUNCTION: Final = "ai_nodes.worker.run_job"
 KEEP_RESULT_S: Final = 3_600
@@ -67,20 +67,36 @@ class JobQueue:
     def enqueue(self, message: Mapping[str, Any]) -> None:
         """Queue a job under its own id; a job that is already there stays as it is."""
         try:
-            self._queue(str(message["queue"])).enqueue_call(
-                FUNCTION,
-                args=(dict(message),),
-                job_id=str(message["id"]),
-                unique=True,
-                timeout=self._timeout_s,
-                result_ttl=KEEP_RESULT_S,
-                failure_ttl=KEEP_FAILURE_S,
-                retry=Retry(max=len(self._retry_s), interval=self._retry_s),
-                # RQ would put the arguments here, in clear and into logs.
-                description=f"{message['pipeline']} {message['id']}",
-            )
+            self._enqueue(message, unique=True)
         except DuplicateJobError:
             return
+
+    def enqueue_after(self, message: Mapping[str, Any], jobs: Sequence[str]) -> None:
+        """Queue a job that waits until others have ended, in whatever way.
+
+        RQ cannot be asked for uniqueness here; this process is the only one that queues.
+        """
+        if Job.exists(str(message["id"]), connection=self._redis):
+            return
+        try:
+            self._enqueue(message, depends_on=Dependency(jobs=list(jobs), allow_failure=True))
+        except (ValueError, TypeError):
+            # What stands there in place of one of them is not ours. The node asks the ledger.
+            self._enqueue(message, unique=True)
+
+    def _enqueue(self, message: Mapping[str, Any], **how: Any) -> None:
+        self._queue(str(message["queue"])).enqueue_call(
+            FUNCTION,
+            args=(dict(message),),
+            job_id=str(message["id"]),
+            timeout=self._timeout_s,
+            result_ttl=KEEP_RESULT_S,
+            failure_ttl=KEEP_FAILURE_S,
+            retry=Retry(max=len(self._retry_s), interval=self._retry_s),
+            # RQ would put the arguments here, in clear and into logs.
+            description=f"{message['pipeline']} {message['id']}",
+            **how,
+        )
 
     def status(self, job: str) -> str:
         """RQ's word for the job; "" where Redis does not know it."""

@@ -1,4 +1,4 @@
-"""The ledger as the archive keeps it: a record per series, read and written whole, with an index."""
+"""The ledger as the archive keeps it: a record a series, read and written whole, and an index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orthanc_plugins import archive, assignment, ledger
+from orthanc_plugins import archive, assignment, joins, ledger
 from orthanc_plugins.job_index import JobIndex
 
 
@@ -29,6 +29,22 @@ class Records:
         if kept:
             self.index.remember(series, record)
         return kept
+
+    def of_study(self, study: str) -> dict[str, ledger.Record]:
+        """The records of the series of a study that have one."""
+        found = {series: self.of(series) for series in archive.study_series(study)}
+        return {series: record for series, record in found.items() if record is not None}
+
+    def predecessors(self, job: ledger.JobRecord) -> list[joins.Entry]:
+        """The jobs that one comes after, as they stand now."""
+        entries = job.get("after", [])
+        series = {str(entry["series"]) for entry in entries if entry["job"]}
+        return joins.as_they_stand(entries, {one: self.of(one) for one in series})
+
+    def parts(self, record: ledger.Record) -> list[ledger.JobRecord]:
+        """The jobs entered for other series that read this one, too."""
+        found = [self.job(str(one["series"]), str(one["job"])) for one in record["part_of"]]
+        return [one[1] for one in found if one is not None]
 
     def job(self, series: str, job_id: str) -> tuple[ledger.Record, ledger.JobRecord] | None:
         """A job with the record it stands in; None where there is none."""

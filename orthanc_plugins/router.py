@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import orthanc
 
-from orthanc_plugins import archive, assignment, ledger, routing
+from orthanc_plugins import archive, assignment, joins, ledger, routing
 from orthanc_plugins.answers import Answers
 from orthanc_plugins.arrivals import Arrivals
 from orthanc_plugins.completeness import Completeness, expected_instances
 from orthanc_plugins.door import ClosedError
+from orthanc_plugins.planning import Planner
 from orthanc_plugins.poison import Poison
 from orthanc_plugins.queue_thread import QueueThread, quiet_times
 from orthanc_plugins.queueing import JobQueue
@@ -26,6 +27,7 @@ POLL_BUSY_S: Final = 0.05
 POLL_IDLE_S: Final = 0.2
 MAX_FAULTS: Final = 3
 """How often a study that cannot be decided on, for no fault of Orthanc's, is tried."""
+_NOT_BEGUN: Final = frozenset({"waiting", "queued"})
 
 
 class Router:
@@ -37,6 +39,9 @@ class Router:
         self._settings = settings
         self._log = log
         self._rules = routing.read_rules(Path(settings["routing_file"]))
+        self._planner = Planner(
+            self._rules, str(settings["software_version"]), settings["pipelines"]
+        )
         self._arriving = Completeness(float(settings["quiet_s"]), quiet_times(settings))
         self._arrivals = Arrivals(started_at)
         self._facts: dict[str, dict[str, Any]] = {}
@@ -132,7 +137,7 @@ class Router:
             record = self._records.of(series)
             if described is None or record is None:
                 return
-            if any(job["current"] for job in record["jobs"].values()):
+            if record["part_of"] or any(job["current"] for job in record["jobs"].values()):
                 self._arriving.arrived(
                     study,
                     series,
@@ -203,39 +208,33 @@ class Router:
                 "InstanceCount": len(described["Instances"]),
                 "SourceAET": archive.metadata(series).get("RemoteAET", ""),
             }
-        for series, decision in routing.decide(self._rules, facts).items():
-            self._apply(study, series, instances[series], decision)
+        decisions = routing.decide(self._rules, facts)
+        records = {
+            series: self._apply(study, series, instances[series], decision)
+            for series, decision in decisions.items()
+        }
+        taken = {rule.name: routing.taken_by(rule, facts, decisions) for rule in self._rules.rules}
+        self._keep(records, self._planner.enter(taken, records))
         for series in self._arriving.studies[study].counts:
             self._facts.pop(series, None)
 
     def _apply(
         self, study: str, series: str, instances: list[str], decision: routing.Decision
-    ) -> None:
+    ) -> ledger.Record:
         digest = ledger.instances_digest(instances)
         record = self._records.of(series) or ledger.new_record(study, digest, len(instances))
         record["instances"], record["count"] = digest, len(instances)
         assignment.note(record, decision)
         for job_id in assignment.give_up(record, decision.chosen):
             self._queue.drop(job_id)
-        new = []
-        for name in decision.chosen:
-            rule = self._rules.named(name)
-            if rule is not None:
-                new.append(self._add_job(record, series, rule, run=None))
-        self._records.write(series, record)
-        self._queue.queue_later(series, [job_id for job_id, is_new in new if is_new])
+        return record
 
-    def _add_job(
-        self, record: ledger.Record, series: str, rule: routing.Rule, run: int | None
-    ) -> tuple[str, bool]:
-        return assignment.add_job(
-            record,
-            series,
-            rule,
-            software=str(self._settings["software_version"]),
-            version=str(self._settings["pipelines"].get(rule.pipeline, "")),
-            run=run,
-        )
+    def _keep(self, records: Mapping[str, ledger.Record], new: Sequence[tuple[str, str]]) -> None:
+        """Write the records of a study, and have its new jobs queued in their order."""
+        for series, record in records.items():
+            self._records.write(series, record)
+        for series, job_id in new:
+            self._queue.queue_later(series, [job_id])
 
     # --- what the routes ask -----------------------------------------------------------------
 
@@ -249,6 +248,8 @@ class Router:
                     self._record_result(
                         str(described["ParentStudy"]), str(result["series"]), described["Instances"]
                     )
+            if state == "running" and not self._may_run(series, job_id):
+                return "waiting"
             moved = self._records.move(series, job_id, state, more)
             if moved and more.get("results"):
                 self._mark_superseded(series)
@@ -260,6 +261,21 @@ class Router:
                 # Not by a newer job, so by an instance that was taken away or deleted.
                 self._removed(str(record["study"]), series)
             return str(job["state"])
+
+    def _may_run(self, series: str, job_id: str) -> bool:
+        """Whether the jobs that one comes after have ended; if so, how they did is kept with it.
+
+        The ledger alone decides: whoever can write to Redis can have a job of ours tried early.
+        """
+        found = self._records.job(series, job_id)
+        if found is None or not found[1].get("after") or found[1]["state"] not in _NOT_BEGUN:
+            return True
+        record, job = found
+        entries = self._records.predecessors(job)
+        if joins.unended(entries, arriving=str(record["study"]) in self._arriving.studies):
+            return False
+        job["after"] = entries
+        return self._records.write(series, record)
 
     def _mark_superseded(self, series: str) -> None:
         """Mark the results that a stored job took the place of, in the archive itself.
@@ -295,23 +311,36 @@ class Router:
         return bool(left)
 
     def run_again(self, series: str, rule_name: str) -> str:
-        """A person's wish: a new run of a rule on a series; the new job's id, "" if impossible."""
+        """A person's wish: a new run of a rule on a series; the new job's id, "" if impossible.
+
+        What comes after it runs again, too.
+        """
         with self._records.lock:
             described = archive.series(series)
             if described is None:
                 return ""
-            record = self._records.of(series) or ledger.new_record(
-                str(described["ParentStudy"]), "", 0
-            )
-            record["instances"] = ledger.instances_digest(described["Instances"])
-            record["count"] = len(described["Instances"])
-            rule = self._rules.named(rule_name or _usual_rule(record))
+            study = str(described["ParentStudy"])
+            records = self._records.of_study(study)
+            records.setdefault(series, ledger.new_record(study, "", 0))
+            rule = self._rules.named(rule_name or _usual_rule(records[series]))
             if rule is None:
                 return ""
-            job_id, _ = self._add_job(record, series, rule, assignment.next_run(record, rule))
-            self._records.write(series, record)
-            self._queue.queue_later(series, [job_id])
-            return job_id
+            parts = {part["rule"]: str(part["series"]) for part in records[series]["part_of"]}
+            home = parts.get(rule.name, series)
+            home = home if home in records else series
+            for one in records:
+                self._recount(one, records[one])
+            new = self._planner.again(rule, home, records)
+            touched = {one for one in records if one == home or records[one]["part_of"]}
+            touched.update(one for one, _ in new)
+            self._keep({one: records[one] for one in touched}, new)
+            return new[0][1] if new else ""
+
+    def _recount(self, series: str, record: ledger.Record) -> None:
+        described = archive.series(series)
+        if described is not None:
+            record["instances"] = ledger.instances_digest(described["Instances"])
+            record["count"] = len(described["Instances"])
 
     def series_view(self, series: str) -> dict[str, Any] | None:
         """`Answers.series`."""

@@ -20,10 +20,15 @@ RESULT_MODALITIES: Final = frozenset(
 PARAMETRIC_MAP: Final = "1.2.840.10008.5.1.4.1.1.30"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 """What the job message allows, too: `tests/wire/job.json`."""
-_RULE_KEYS: Final = frozenset({"name", "pipeline", "queue", "when", "select", "settings"})
+_RULE_KEYS: Final = frozenset(
+    {"name", "pipeline", "queue", "when", "select", "settings", "after", "after_failed"}
+)
 _EXCLUDE_KEYS: Final = frozenset({"name", "when"})
 _TEST_KEYS: Final = frozenset({"any", "none", "min", "max", "absent"})
 _PREFER_KEYS: Final = frozenset({"fact", "near", "match", "order"})
+
+MOST_AFTER: Final = 32
+"""Rules that one may come after: a panel has a handful of experts."""
 
 Facts = Mapping[str, Any]
 """Of one series, by DICOM keyword: a string, a number, or a list of strings."""
@@ -109,7 +114,12 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Series that satisfy every clause go to `pipeline`: all of them, or the best of each study."""
+    """Series that satisfy every clause go to `pipeline`: each of them, or the best of each study.
+
+    With `take_all` all that satisfy are the input of one job. A job of a rule with `after` runs
+    once the jobs of those rules on the same study have ended; `refuse_after_failed` refuses it
+    where one of them brought no result, else it runs with those that did.
+    """
 
     name: str
     pipeline: str
@@ -118,6 +128,16 @@ class Rule:
     one_per_study: bool
     prefer: tuple[Preference, ...]
     settings: dict[str, float | int | str | bool] = field(default_factory=dict)
+    take_all: bool = False
+    after: tuple[str, ...] = ()
+    refuse_after_failed: bool = False
+
+    def in_order(self, matched: Mapping[str, Facts]) -> list[str]:
+        """Series that match, the preferred first.
+
+        The id last, so that equal series give the same answer in any order of arrival.
+        """
+        return sorted(matched, key=lambda s: ([p.cost(matched[s]) for p in self.prefer], s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,31 @@ class Rules:
     def named(self, name: str) -> Rule | None:
         """The rule of that name."""
         return next((rule for rule in self.rules if rule.name == name), None)
+
+    def in_order(self) -> tuple[Rule, ...]:
+        """Each rule behind those that it comes after.
+
+        Raises
+        ------
+        RuleError
+            When one of those is no rule, or rules wait for each other.
+        """
+        names = {rule.name for rule in self.rules}
+        for rule in self.rules:
+            unknown = set(rule.after) - names
+            if unknown:
+                raise RuleError(f"{rule.name}: after names {min(unknown)}, which is no rule")
+        order: list[Rule] = []
+        left = list(self.rules)
+        while left:
+            placed = {rule.name for rule in order}
+            ready = [rule for rule in left if placed.issuperset(rule.after)]
+            if not ready:
+                told = ", ".join(rule.name for rule in left)
+                raise RuleError(f"rules wait for each other: {told}")
+            order += ready
+            left = [rule for rule in left if rule not in ready]
+        return tuple(order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +220,9 @@ def read_rules(path: Path) -> Rules:
     rules = tuple(_rule(entry) for entry in _tables(table, "rule"))
     if len({rule.name for rule in rules}) != len(rules):
         raise RuleError("two rules have the same name")
-    return Rules(exclude, rules)
+    read = Rules(exclude, rules)
+    read.in_order()
+    return read
 
 
 def is_result(facts: Facts) -> bool:
@@ -195,25 +242,38 @@ def decide(rules: Rules, study: Mapping[str, Facts]) -> dict[str, Decision]:
     """
     excluded = {series: _excluded_by(rules, facts) for series, facts in study.items()}
     open_series = {series: facts for series, facts in study.items() if not excluded[series]}
-    verdicts: dict[str, list[Verdict]] = {series: [] for series in study}
-    for rule in rules.rules:
+    verdicts: dict[str, dict[str, Verdict]] = {series: {} for series in study}
+    taken: set[str] = set()
+    for rule in rules.in_order():
         clauses = {
             series: tuple((str(clause), clause.holds(facts)) for clause in rule.when)
             for series, facts in study.items()
         }
-        matched = {s for s in open_series if all(held for _, held in clauses[s])}
-        best = _best(rule, {s: open_series[s] for s in matched})
+        matched = {s: f for s, f in open_series.items() if all(held for _, held in clauses[s])}
+        selected = _selected(rule, matched, taken)
+        if selected:
+            taken.add(rule.name)
         for series in study:
-            verdicts[series].append(
-                Verdict(
-                    rule=rule.name,
-                    matched=series in matched,
-                    selected=series in matched and (not rule.one_per_study or series == best),
-                    why=_why(rule, series, best, study, excluded[series], clauses[series]),
-                    clauses=clauses[series],
-                )
+            verdicts[series][rule.name] = Verdict(
+                rule=rule.name,
+                matched=series in matched,
+                selected=series in selected,
+                why=_why(rule, series, selected, study, excluded[series], clauses[series]),
+                clauses=clauses[series],
             )
-    return {series: Decision(excluded[series], tuple(verdicts[series])) for series in study}
+    return {
+        series: Decision(
+            excluded[series], tuple(verdicts[series][rule.name] for rule in rules.rules)
+        )
+        for series in study
+    }
+
+
+def taken_by(
+    rule: Rule, study: Mapping[str, Facts], decisions: Mapping[str, Decision]
+) -> list[str]:
+    """The series that a rule takes, the preferred first."""
+    return rule.in_order({s: study[s] for s in decisions if rule.name in decisions[s].chosen})
 
 
 def _excluded_by(rules: Rules, facts: Facts) -> str:
@@ -225,17 +285,17 @@ def _excluded_by(rules: Rules, facts: Facts) -> str:
     return ""
 
 
-def _best(rule: Rule, matched: Mapping[str, Facts]) -> str:
-    if not matched:
-        return ""
-    # The id last, so that equal series give the same answer in any order of arrival.
-    return min(matched, key=lambda s: ([p.cost(matched[s]) for p in rule.prefer], s))
+def _selected(rule: Rule, matched: Mapping[str, Facts], taken: set[str]) -> list[str]:
+    if rule.after and not taken.intersection(rule.after):
+        return []
+    found = rule.in_order(matched)
+    return found[:1] if rule.one_per_study and not rule.take_all else found
 
 
 def _why(
     rule: Rule,
     series: str,
-    best: str,
+    selected: Sequence[str],
     study: Mapping[str, Facts],
     excluded_by: str,
     clauses: tuple[tuple[str, bool], ...],
@@ -245,12 +305,20 @@ def _why(
     failed = [text for text, held in clauses if not held]
     if failed:
         return "not so: " + "; ".join(failed)
-    if not rule.one_per_study or series == best:
-        return "every clause holds" + ("" if not rule.one_per_study else "; the best of its study")
+    if not selected:
+        return "no rule that it comes after took a series: " + ", ".join(rule.after)
+    if series in selected:
+        return "every clause holds" + _share(rule, len(selected))
     for preference in rule.prefer:
-        if preference.cost(study[series]) > preference.cost(study[best]):
+        if preference.cost(study[series]) > preference.cost(study[selected[0]]):
             return f"another series of the study is preferred: {preference}"
     return "another, equal series of the study was taken"
+
+
+def _share(rule: Rule, count: int) -> str:
+    if rule.take_all:
+        return f"; one job of {count} series"
+    return "; the best of its study" if rule.one_per_study else ""
 
 
 def _words(value: object) -> list[str]:
@@ -301,14 +369,25 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         raise RuleError(f"{name}: select and settings are tables")
     if not isinstance(select.get("prefer", []), list):
         raise RuleError(f"{name}: prefer is a list")
-    _only(select, frozenset({"per", "prefer"}), name)
+    _only(select, frozenset({"per", "take", "prefer"}), name)
     if select.get("per") not in ("series", "study"):
         raise RuleError(f"{name}: select.per is 'series' or 'study'")
+    if select.get("take", "best") not in ("best", "all"):
+        raise RuleError(f"{name}: select.take is 'best' or 'all'")
+    if "take" in select and select["per"] != "study":
+        raise RuleError(f"{name}: select.take needs select.per = 'study'")
     if not all(isinstance(value, (int, float, str, bool)) for value in settings.values()):
         raise RuleError(f"{name}: settings are plain values")
     for key in ("name", "pipeline", "queue"):
         if not isinstance(entry.get(key), str) or not _NAME.match(entry[key]):
             raise RuleError(f"{name}: {key} is lower-case letters, digits, dashes")
+    after = _patterns(entry.get("after", []), name, "after")
+    if len(after) > MOST_AFTER or len(set(after)) != len(after):
+        raise RuleError(f"{name}: after names at most {MOST_AFTER} rules, each once")
+    if entry.get("after_failed", "run") not in ("run", "refuse"):
+        raise RuleError(f"{name}: after_failed is 'run' or 'refuse'")
+    if "after_failed" in entry and not after:
+        raise RuleError(f"{name}: after_failed needs after")
     return Rule(
         name=name,
         pipeline=entry["pipeline"],
@@ -317,6 +396,9 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         one_per_study=select["per"] == "study",
         prefer=tuple(_preference(item, name) for item in select.get("prefer", [])),
         settings=dict(settings),
+        take_all=select.get("take") == "all",
+        after=after,
+        refuse_after_failed=entry.get("after_failed") == "refuse",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from orthanc_plugins import ledger
@@ -15,9 +16,13 @@ def series_view(
     *,
     arriving: bool,
     quarantined: int = 0,
+    parts: Sequence[ledger.JobRecord] = (),
 ) -> dict[str, Any]:
-    """State, reasons and jobs of a series; `quarantined` instances are no more part of it."""
-    state, code = ledger.series_state(record)
+    """State, reasons and jobs of a series; `quarantined` instances are no more part of it.
+
+    `parts` are jobs entered for other series that read this one, too.
+    """
+    state, code = ledger.series_state(record, parts)
     if record is None and not arriving:
         state, code = "done", "before_radloop"
     # In the order they were entered, which no clock that was set back can change.
@@ -31,6 +36,7 @@ def series_view(
         "quarantined": quarantined,
         "excluded_by": record["excluded_by"] if record else "",
         "why": record["why"] if record else [],
+        "part_of": record["part_of"] if record else [],
         "jobs": [job_view(name, series, job, quarantined=quarantined) for name, job in jobs],
     }
 
@@ -51,14 +57,18 @@ def study_view(
 
 
 def state_view(
-    records: list[ledger.Record | None], *, arriving: bool, behind: bool
+    records: Sequence[ledger.Record | None],
+    parts: Sequence[Sequence[ledger.JobRecord]],
+    *,
+    arriving: bool,
+    behind: bool,
 ) -> dict[str, str]:
     """State of a study in a list: with its code, and what its newest standing job says."""
     states = [
-        ledger.series_state(record)
+        ledger.series_state(record, read_by)
         if record is not None or arriving or behind
         else ("done", "before_radloop")
-        for record in records
+        for record, read_by in zip(records, parts, strict=True)
     ]
     state, code = ledger.study_state(states)
     jobs = [
@@ -81,4 +91,5 @@ def job_view(
 ) -> dict[str, Any]:
     """One job, and how many instances its series has lost to the quarantine."""
     shown = {name: value for name, value in job.items() if name not in _NOT_SHOWN}
+    shown["others"] = [one["series"] for one in job.get("others", [])]
     return {"job": job_id, "series": series, "quarantined": quarantined, **shown}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_services.domain.earlier import Earlier
 from dicom_services.domain.geometry import Geometry
 from dicom_services.errors import InputError
 
@@ -96,10 +97,14 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """The volumes of one examination; `id` is the Study Instance UID."""
+    """The volumes of one examination; `id` is the Study Instance UID.
+
+    `earlier` is what other analyses of it brought, for those that ask for it.
+    """
 
     id: str
     volumes: tuple[Volume, ...]
+    earlier: tuple[Earlier, ...] = ()
 
     def only(self) -> Volume:
         """The single volume of a study that must have just one.

@@ -22,6 +22,34 @@ def test_the_node_reads_the_job_message() -> None:
     assert job.pipeline == "calcium"
     assert job.count == 38
     assert job.settings == {"min_area_mm2": 1.0}
+    assert [(part.series[:8], part.count) for part in job.others] == [("2f6d1f0b", 38)]
+    assert job.after == ("b7a1d0c93e5f48c2a9d4e6f10b8c7d3a5e2f9046",)
+
+
+def test_the_node_still_reads_a_message_that_was_queued_before_an_update() -> None:
+    job = Job.from_message(json.loads((WIRE / "job-version-1.json").read_text()))
+    assert (job.pipeline, job.others, job.after) == ("calcium", (), ())
+
+
+def test_the_node_refuses_more_series_and_jobs_than_a_message_may_name() -> None:
+    message = json.loads((WIRE / "job.json").read_text())
+    parts = [
+        {**message["others"][0], "series": f"{n:08x}-0000000a-0000000b-0000000c-0000000d"}
+        for n in range(257)
+    ]
+    jobs = [f"{n:040x}" for n in range(257)]
+    assert len(Job.from_message({**message, "others": parts[:256]}).others) == 256
+    assert len(Job.from_message({**message, "after": jobs[:256]}).after) == 256
+    for many in ({"others": parts}, {"after": jobs}):
+        with pytest.raises(CorruptError, match="job_message"):
+            Job.from_message({**message, **many})
+
+
+def test_the_longest_message_is_one_that_a_node_reads() -> None:
+    message = json.loads((WIRE / "job.json").read_text())
+    longest = [{**message["others"][0], "count": 1_000_000}] * 256
+    whole = {**message, "others": longest, "after": message["after"] * 256}
+    assert len(json.dumps(whole)) < messages.LARGEST_MESSAGE
 
 
 @pytest.mark.parametrize("path", BAD_JOBS, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orthanc_plugins.routing import RuleError, decide, is_result, read_rules
+from orthanc_plugins.routing import RuleError, decide, is_result, read_rules, taken_by
 
 SHIPPED = Path(__file__).resolve().parents[3] / "config" / "routing.toml"
 
@@ -152,6 +153,71 @@ def test_a_number_that_is_absent_fails_unless_the_rule_says_otherwise(tmp_path: 
 def test_a_wrong_rule_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(RuleError):
         rules_of(tmp_path, text)
+
+
+def rule(name: str, more: str = "", modality: str = "CT") -> str:
+    return (
+        f'[[rule]]\nname = "{name}"\npipeline = "p"\nqueue = "q"\n{more}\n'
+        f'when = {{ Modality = "{modality}" }}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (rule("a", 'after = ["b"]'), "a: after names b, which is no rule"),
+        (rule("a", 'after = ["a"]'), "rules wait for each other: a"),
+        (
+            rule("a", 'after = ["b"]') + rule("b", 'after = ["c"]') + rule("c", 'after = ["a"]'),
+            "rules wait for each other: a, b, c",
+        ),
+        (rule("a") + rule("b", 'after = ["a", "a"]'), "b: after names at most 32 rules, each once"),
+        (rule("a") + rule("b", "after = 3"), "b: after: patterns are strings"),
+        (
+            rule("a") + rule("b", 'after = ["a"]\nafter_failed = "ignore"'),
+            "b: after_failed is 'run' or 'refuse'",
+        ),
+        (rule("a", 'after_failed = "refuse"'), "a: after_failed needs after"),
+        (rule("a", 'select = { per = "study", take = "some" }'), "a: select.take is"),
+        (rule("a", 'select = { per = "series", take = "all" }'), "a: select.take needs"),
+    ],
+)
+def test_a_rule_that_could_never_run_is_refused_by_name(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(RuleError, match="^" + re.escape(told)):
+        rules_of(tmp_path, text)
+
+
+def test_rules_may_stand_in_any_order_in_the_file(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, rule("c", 'after = ["b"]') + rule("b", 'after = ["a"]') + rule("a"))
+    assert [one.name for one in rules.in_order()] == ["a", "b", "c"]
+    decision = decide(rules, {"s": ct()})["s"]
+    assert decision.chosen == ("c", "b", "a")
+
+
+def test_what_comes_after_a_rule_that_took_nothing_takes_nothing_either(tmp_path: Path) -> None:
+    rules = rules_of(
+        tmp_path, rule("a", modality="MR") + rule("b", 'after = ["a"]') + rule("c", 'after = ["b"]')
+    )
+    verdicts = decide(rules, {"s": ct()})["s"].verdicts
+    assert [one.selected for one in verdicts] == [False, False, False]
+    assert verdicts[1].why == "no rule that it comes after took a series: a"
+
+
+def test_one_job_may_take_all_series_of_a_study_the_preferred_first(tmp_path: Path) -> None:
+    rules = rules_of(
+        tmp_path,
+        rule(
+            "a",
+            'select = { per = "study", take = "all", prefer = '
+            '[{ fact = "InstanceCount", order = "most" }] }',
+        ),
+    )
+    study = {"x": ct(InstanceCount=10), "y": ct(InstanceCount=30), "z": ct(Modality="MR")}
+    decisions = decide(rules, study)
+    assert taken_by(rules.rules[0], study, decisions) == ["y", "x"]
+    assert decisions["x"].verdicts[0].why == "every clause holds; one job of 2 series"
 
 
 def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
