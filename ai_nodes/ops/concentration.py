@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,11 @@ def noise_of(curve: NDArray[np.float64]) -> float:
     """
     middle = float(np.median(np.abs(np.diff(curve))))
     return middle / NORMAL_DIFFERENCE
+
+
+def column_noise(curves: Any, xp: Any = np) -> Any:
+    """The same of each column (t, n); NaN for one that holds a NaN."""
+    return xp.median(xp.abs(xp.diff(curves, axis=0)), axis=0) / np.float32(NORMAL_DIFFERENCE)
 
 
 def _upwards(curve: NDArray[np.float64], kind: Kind | None) -> NDArray[np.float64]:

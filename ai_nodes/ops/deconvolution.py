@@ -9,9 +9,10 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_nodes.ops.concentration import column_noise
 from ai_nodes.ops.lucy import lucy_matrix, lucy_richardson
-from ai_nodes.ops.oscillation import quiet_peaks
-from ai_nodes.ops.residue_peaks import peaks
+from ai_nodes.ops.oscillation import quiet_peaks, quiet_residues
+from ai_nodes.ops.residue_peaks import peaks, peaks_of_rows
 from ai_nodes.ops.time_grid import TimeGrid, even_times
 from dicom_services.errors import InputError
 
@@ -209,7 +210,9 @@ def circulant_inverse(artery: Matrix, step_s: float, threshold: float) -> Matrix
 
 
 def by_noise(concentration: Any) -> float:
-    """The cSVD threshold that suits the noise: Wu's two, and between them on a log scale.
+    """The cSVD threshold that suits the noise: on the line through Wu's two (both axes log).
+
+    Never below his lower one, nor above the 0.2 of sSVD.
 
     The ratio is the median over voxels of peak over noise; the noise of a curve is taken from
     the median of its neighbours' differences, so that no baseline is needed.
@@ -222,10 +225,10 @@ def by_noise(concentration: Any) -> float:
     (worse, wide), (better, narrow) = CSVD_AT_SNR
     if not some.size:
         return wide
-    noise = np.median(np.abs(np.diff(some, axis=0)), axis=0) / (0.6745 * 2.0**0.5)
-    snr = np.median(some.max(axis=0) / np.maximum(noise, 1e-12 * some.max(axis=0))) / PEAK_PER_SNR
-    share = np.clip(np.log(snr / worse) / np.log(better / worse), 0.0, 1.0)
-    return float(np.exp((1.0 - share) * np.log(wide) + share * np.log(narrow)))
+    top = some.max(axis=0)
+    snr = np.median(top / np.maximum(column_noise(some), 1e-12 * top)) / PEAK_PER_SNR
+    slope = np.log(narrow / wide) / np.log(better / worse)
+    return float(np.clip(wide * (snr / worse) ** slope, narrow, SSVD_THRESHOLD))
 
 
 def _linear(
@@ -246,9 +249,11 @@ def _linear(
     cbf, at = xp.empty(voxels, np.float32), xp.empty(voxels, np.float32)
     residue = xp.empty((rows, voxels), np.float32) if keep_residue else None
     circulant = method == "cSVD"
+    buffer = xp.empty((rows, chunk), np.float32)
     for begin in range(0, voxels, chunk):
         part = slice(begin, begin + chunk)
-        found = matrix @ concentration[:, part]
+        curves = concentration[:, part]
+        found = xp.matmul(matrix, curves, out=buffer[:, : curves.shape[1]])
         cbf[part], at[part] = peaks(found, circulant=circulant, xp=xp)
         if residue is not None:
             residue[:, part] = found
@@ -278,17 +283,32 @@ def _osvd(
     basis, solve, keeps = truncations(artery, grid.step_s)
     if grid.weights is not None:
         solve = solve @ grid.weights
-    waves, analysis = xp.asarray(basis.astype(np.float32)), xp.asarray(solve.astype(np.float32))
+    waves = xp.asarray(np.ascontiguousarray(basis.T, np.float32))
+    analysis = xp.asarray(solve.astype(np.float32))
     rows, voxels = len(basis), concentration.shape[1]
     cbf, at = xp.empty(voxels, np.float32), xp.empty(voxels, np.float32)
     residue = xp.empty((rows, voxels), np.float32) if keep_residue else None
+    loosest = np.ascontiguousarray((basis[:, : keeps[0]] @ solve[: keeps[0]]).T, np.float32)
     unmet = 0
     for begin in range(0, voxels, chunk):
         part = slice(begin, begin + chunk)
-        found, cbf[part], at[part], missed = quiet_peaks(
-            analysis @ concentration[:, part], waves, keeps, settings.oscillation_index, xp=xp
-        )
-        unmet += int(missed)
+        if xp is np:
+            curves = concentration[:, part].T
+            found = curves @ loosest
+            unmet += quiet_residues(
+                found, curves @ analysis.T, waves, keeps, settings.oscillation_index
+            )
+            cbf[part], at[part] = peaks_of_rows(found)
+            found = found.T
+        else:
+            found, cbf[part], at[part], missed = quiet_peaks(
+                analysis @ concentration[:, part],
+                waves.T,
+                keeps,
+                settings.oscillation_index,
+                xp=xp,
+            )
+            unmet += missed
         if residue is not None:
             residue[:, part] = found
     placed = _placed(cbf, at, rows, grid, True, xp)

@@ -7,8 +7,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_nodes.ops.concentration import column_noise
 from ai_nodes.ops.residue_peaks import peaks
 
+PEAK_SHARE: Final = 0.6
+"""The peak is looked for in this first share of the lags: the last ones take up whatever flows out
+later than the support allows, and would be the peak of tissue with long transits; ours."""
+OFFSET_SIGMAS: Final = 4.0
+"""A background of so many deviations of the noise is added to curve and model alike: then noise
+below zero, which the method cannot hold, is lost once in 30,000 samples, and not in every other.
+Snyder DL, Hammoud AM, White RL. J Opt Soc Am A 1993;10:1014-1023, for read-out noise."""
 FOOT: Final = 0.05
 """The bolus starts at the last frame before its top that is below this share of the top; ours."""
 
@@ -30,6 +38,11 @@ def lucy_matrix(
     return np.where(lag >= 0, column[np.clip(lag, 0, None)], 0.0), start
 
 
+def peak_lags(lags: int) -> int:
+    """How many lags may hold the peak."""
+    return max(1, round(PEAK_SHARE * lags))
+
+
 def lucy_richardson(
     concentration: Any,
     matrix: NDArray[np.float64],
@@ -41,8 +54,6 @@ def lucy_richardson(
     xp: Any = np,
 ) -> tuple[Any, Any, Any | None]:
     """Peak and its row of each residue, and the residues (lags, n) where kept.
-
-    What is below zero in a curve counts as zero: the method knows counts only.
 
     References
     ----------
@@ -57,18 +68,20 @@ def lucy_richardson(
     residue = xp.empty((lags, voxels), np.float32) if keep_residue else None
     for begin in range(0, voxels, chunk):
         part = slice(begin, begin + chunk)
-        measured = xp.maximum(concentration[start:, part], np.float32(0.0))
-        scale = measured.max(axis=0)
-        measured /= xp.where(scale > 0.0, scale, np.float32(1.0))
+        curves = concentration[start:, part]
+        scale = curves.max(axis=0)
+        scale = xp.where(scale > 0.0, scale, np.float32(1.0))
+        # The floor is far below anything measurable: it only keeps 0 / 0 away.
+        offset = np.float32(OFFSET_SIGMAS) * column_noise(curves, xp) / scale + np.float32(1e-6)
+        measured = xp.maximum(curves / scale + offset, np.float32(0.0))
         found = xp.full((lags, measured.shape[1]), level, np.float32)
         for _ in range(iterations):
             explained = forth @ found
-            # The floor is far below anything measurable: it only keeps 0 / 0 away.
-            np.maximum(explained, np.float32(1e-12), out=explained)
+            explained += offset
             np.divide(measured, explained, out=explained)
             found *= back @ explained
         found *= scale
-        cbf[part], row[part] = peaks(found, circulant=False, xp=xp)
+        cbf[part], row[part] = peaks(found[: peak_lags(lags)], circulant=False, xp=xp)
         if residue is not None:
             residue[:, part] = found
     return cbf, row, residue

@@ -20,6 +20,7 @@ from ai_nodes.ops.deconvolution import (
     deconvolve,
 )
 from ai_nodes.ops.leakage import correct_leakage
+from ai_nodes.ops.residue_peaks import peaks
 from ai_nodes.ops.time_grid import even_times
 from dicom_services.errors import InputError
 
@@ -228,9 +229,11 @@ def _area_and_top(
     row = xp.asarray(weights.astype(np.float32))
     since = xp.asarray((np.asarray(times_s, np.float64) - times_s[0]).astype(np.float32))
     area = row @ concentration
-    top = concentration.argmax(axis=0)
-    height = concentration.max(axis=0)
-    return area, xp.where(height > 0.0, since[top], np.float32(np.nan))
+    height, top = xp.empty((2, concentration.shape[1]), np.float32)
+    for begin in range(0, concentration.shape[1], CHUNK):
+        part = slice(begin, begin + CHUNK)
+        height[part], top[part] = peaks(concentration[:, part], circulant=False, xp=xp)
+    return area, xp.where(height > 0.0, since[top.astype(np.int32)], np.float32(np.nan))
 
 
 def _host(values: Any) -> NDArray[np.float32]:
