@@ -1,4 +1,4 @@
-"""Makes the calcium report in a child with limits: it reads images and a segmentation."""
+"""Makes a report in a child with limits: it reads images and a segmentation."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from dicom_services.dicom.segment_bits import SegmentBits, read_segment_bits
 from dicom_services.dicom.slice_header import read_slice
 from dicom_services.domain.calcium import voxels_of_runs
 from dicom_services.errors import InputError
-from dicom_services.reports.calcium_report import (
-    ALGORITHM_COLOR,
-    READER_COLOR,
-    CalciumReport,
-    ShownSlice,
-    calcium_report,
-)
+from dicom_services.reports.calcium_sections import ALGORITHM_COLOR, READER_COLOR
 from dicom_services.reports.fonts import fonts
 from dicom_services.reports.key_image import KeyImage, Outline
+from dicom_services.reports.printed_result import PrintedResult, ShownSlice
+from dicom_services.reports.result_report import result_report
 
 MOST_IMAGES: Final = 6
 _CALCIUM_SEGMENT: Final = 1
@@ -111,8 +107,8 @@ def report_pdf(source: ReportSource) -> bytes:
     if not source.files:
         raise InputError("no_files")
     series = indexed_series(source.files[0], source.index)
-    return calcium_report(
-        CalciumReport(
+    return result_report(
+        PrintedResult(
             header=series.source.header,
             findings=source.findings,
             job=source.job,
