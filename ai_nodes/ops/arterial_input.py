@@ -70,9 +70,9 @@ def find_aif(
 
     1. Curves with NaN and curves with a clipped top are left out.
     2. The tenth with the largest areas stays, and of it the three quarters with the least
-       roughness (area of the squared second difference of the curve of unit area).
+       roughness (median size of the second difference of the curve of unit area).
     3. k-means of the curves of unit area, five clusters, started from fifths by first moment:
-       the cluster whose mean has the least first moment stays. Twice.
+       the cluster whose mean has the least first moment stays, if it has five voxels. Twice.
     4. Of the last cluster, voxels with at least half of its highest peak are averaged.
 
     Nothing is random: the same curves give the same artery, whatever their order.
@@ -103,7 +103,9 @@ def find_aif(
     chosen, clipped = _candidates(curves, times, weights)
     found = len(chosen)
     for _ in range(2):
-        chosen = chosen[_earliest(curves[:, chosen], times, weights)]
+        early = _earliest(curves[:, chosen], times, weights)
+        if len(early) >= LEAST_CANDIDATES:
+            chosen = chosen[early]
     peaks = curves[:, chosen].max(axis=0)
     chosen = chosen[peaks >= FULL_SHARE * peaks.max()]
     values = curves[:, chosen].mean(axis=1, dtype=np.float64)
@@ -227,7 +229,9 @@ def _candidates(
     left = large[~clipped]
     if len(left) < LEAST_CANDIDATES:
         raise InputError("saturated_aif", clipped=int(clipped.sum()))
-    rough = (np.diff(curves[:, left] / area[left], 2, axis=0) ** 2).sum(axis=0)
+    # Their sum of squares is greatest for the sharpest bolus where there is little noise, which is
+    # the artery; the median sees the noise alone, as a bolus fills less than half of the frames.
+    rough = np.median(np.abs(np.diff(curves[:, left] / area[left], 2, axis=0)), axis=0)
     smooth = max(LEAST_CANDIDATES, round(SMOOTH_SHARE * len(left)))
     return left[np.argsort(rough, kind="stable")[:smooth]], int(clipped.sum())
 

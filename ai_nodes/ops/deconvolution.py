@@ -36,6 +36,8 @@ LUCY_SUPPORT_S: Final = 40.0
 """Ours: longer than the transit and delay of any tissue that lives."""
 CHUNK: Final = 2048
 """Voxels at a time: their residues stay in the second-level cache."""
+CARD_CHUNK: Final = 1 << 18
+"""The same on a card, which wants large products: 126 MB of residues of 60 frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def deconvolve(
     settings: Truncation | None = None,
     *,
     keep_residue: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     xp: Any = np,
 ) -> Flow:
     """Deconvolve curves (t, n) by an artery (t,).
@@ -132,6 +134,7 @@ def deconvolve(
     settings = settings or Truncation()
     if method not in METHODS:
         raise InputError("perfusion_settings")
+    chunk = chunk or (CHUNK if xp is np else CARD_CHUNK)
     grid = even_times(times_s)
     artery = _artery(aif, concentration, times_s, grid)
     if method == "Lucy-Richardson":

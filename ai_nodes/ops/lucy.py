@@ -78,7 +78,7 @@ def lucy_richardson(
         for _ in range(iterations):
             explained = forth @ found
             explained += offset
-            np.divide(measured, explained, out=explained)
+            xp.divide(measured, explained, out=explained)
             found *= back @ explained
         found *= scale
         cbf[part], row[part] = peaks(found[: peak_lags(lags)], circulant=False, xp=xp)
