@@ -12,6 +12,8 @@ from struct import Struct
 from struct import error as struct_error
 from typing import BinaryIO, Final
 
+from pydicom.tag import BaseTag
+
 from dicom_services.dicom.header import (
     IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
@@ -92,7 +94,7 @@ class _CutError(Exception):
 
 
 def read_frame_groups(
-    stream: BinaryIO, start: int, syntax: str, little: bool, wanted: Collection[int], most: int
+    stream: BinaryIO, start: int, syntax: str, little: bool, wanted: Collection[BaseTag], most: int
 ) -> FrameGroups:
     """Read the functional groups and what follows them up to the pixel data.
 
@@ -106,8 +108,8 @@ def read_frame_groups(
         Transfer Syntax UID.
     little : bool
         Whether numbers are stored least significant byte first.
-    wanted : collection of int
-        Tags of the attributes to keep.
+    wanted : collection of tags
+        Of the attributes to keep.
     most : int
         Number of frames; more descriptions are refused.
 
@@ -117,7 +119,7 @@ def read_frame_groups(
         `frame_groups` when they are broken or describe more frames than there are,
         `file_truncated` when the file ends within them.
     """
-    walk = _Walk(stream, start, syntax == IMPLICIT_LITTLE, little, frozenset(wanted))
+    walk = _Walk(stream, start, syntax == IMPLICIT_LITTLE, little, wanted)
     shared: Values = {}
     frames: list[Values] = []
     kept = {_OFFSETS: b"", _LENGTHS: b""}
@@ -158,7 +160,12 @@ class _Walk:
     )
 
     def __init__(
-        self, stream: BinaryIO, start: int, implicit: bool, little: bool, wanted: frozenset[int]
+        self,
+        stream: BinaryIO,
+        start: int,
+        implicit: bool,
+        little: bool,
+        wanted: Collection[BaseTag],
     ) -> None:
         order = "<" if little else ">"
         self.implicit = implicit
@@ -166,7 +173,8 @@ class _Walk:
         self.short = Struct(order + "HHL").unpack_from
         self.long = Struct(order + "L").unpack_from
         self.stream = stream
-        self.wanted = wanted
+        # The very objects that are asked for later: a dictionary then need not compare them.
+        self.wanted = {int(tag): tag for tag in wanted}
         self.base = start
         self.position = 0
         self.items_known: dict[bytes, Values] = {}
@@ -336,8 +344,9 @@ class _Walk:
             position = self._past(vr, length, body, 0)
             if 0 <= end < position:
                 raise InputError("frame_groups")
-            if tag in self.wanted and length <= _LONGEST_VALUE:
-                values[tag] = self.data[body:position]
+            key = self.wanted.get(tag)
+            if key is not None and length <= _LONGEST_VALUE:
+                values[key] = self.data[body:position]
         return position
 
     def _past(self, vr: bytes, length: int, body: int, depth: int) -> int:

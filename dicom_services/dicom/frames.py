@@ -19,6 +19,7 @@ from dicom_services.dicom.header import (
     NATIVE,
     UNDEFINED_LENGTH,
     Header,
+    PixelSpan,
     open_inflated,
     read_header,
     tags,
@@ -78,22 +79,29 @@ def read_images(file: bytes | Path, *, timed: bool = False) -> list[Slice]:
         if not timed:
             header = read_header(file, _WANTED)
         header = replace(header, pixels=groups.pixels, float_pixels=groups.float_pixels)
-        slices = _frames(header, file, groups.frames)
+        first = replace(header, frame=groups.frames[0])
+        template = slice_header.slice_of(first, file, slice_header.grey_pixels(first))
         if header.syntax in NATIVE:
-            return _with_spans(slices, stream if header.syntax == DEFLATED_LITTLE else None)
-        return _with_fragments(slices, groups, stream)
+            inflated = _whole(stream) if header.syntax == DEFLATED_LITTLE else b""
+            template = replace(template, inflated=inflated)
+            return _frames(header, template, groups.frames, _spans(template, count), [()] * count)
+        fragments = _fragments_of_frames(template, groups, stream)
+        return _frames(header, template, groups.frames, [template.span] * count, fragments)
 
 
-def _frames(header: Header, file: bytes | Path, frames: Sequence[Values]) -> list[Slice]:
+def _frames(
+    header: Header,
+    template: Slice,
+    frames: Sequence[Values],
+    spans: Sequence[PixelSpan],
+    fragments: Sequence[tuple[Fragment, ...]],
+) -> list[Slice]:
     """One slice for each frame; what frames have in common is read once."""
-    first = replace(header, frame=frames[0])
-    pixels = slice_header.grey_pixels(first)
-    template = slice_header.slice_of(first, file, pixels)
     turns: dict[bytes | None, Any] = {}
     spacings: dict[bytes | None, Any] = {}
     scales: dict[tuple[bytes | None, ...], Any] = {}
     slices = []
-    for number, values in enumerate(frames, 1):
+    for n, values in enumerate(frames):
         told = replace(header, frame=values)
         turn, spacing = values.get(_TURN), values.get(_SPACING)
         scale = tuple(values.get(tag) for tag in _RESCALING)
@@ -102,59 +110,52 @@ def _frames(header: Header, file: bytes | Path, frames: Sequence[Values]) -> lis
         if spacing not in spacings:
             spacings[spacing] = slice_header.spacing_mm(told)
         if scale not in scales:
-            scales[scale] = (
-                slice_header.rescale(told, template.format),
-                slice_header.hounsfield(told),
-            )
+            rescale = slice_header.rescale(told, template.format)
+            scales[scale] = rescale, slice_header.hounsfield(told)
         slices.append(
             replace(
                 template,
+                span=spans[n],
                 position_mm=slice_header.position_mm(told),
                 orientation=turns[turn],
                 spacing_mm=spacings[spacing],
                 rescale=scales[scale][0],
                 hounsfield=scales[scale][1],
                 moment=read_moment(told),
-                frame=number,
+                frame=n + 1,
                 values=values,
+                fragments=fragments[n],
             )
         )
     return slices
 
 
-def _with_spans(slices: list[Slice], inflated: BinaryIO | None) -> list[Slice]:
+def _whole(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    return stream.read()
+
+
+def _spans(first: Slice, count: int) -> list[PixelSpan]:
     """Native frames, one behind the other (PS3.5 section 8.1.1)."""
-    first = slices[0]
     size, span = first.stored_bytes, first.span
     if span.length == UNDEFINED_LENGTH:
         raise InputError("transfer_syntax")
-    if span.length < size * len(slices):
-        raise InputError("pixel_data_short", bytes=span.length, expected=size * len(slices))
+    if span.length < size * count:
+        raise InputError("pixel_data_short", bytes=span.length, expected=size * count)
     if first.syntax == EXPLICIT_BIG and size % 2:
         # Words of two bytes that belong to two frames.
         raise InputError("pixel_format", bits_allocated=first.format.bits_allocated)
-    content = b""
-    if inflated is not None:
-        inflated.seek(0)
-        content = inflated.read()
-    return [
-        replace(
-            one,
-            span=replace(span, offset=span.offset + n * size, length=size),
-            inflated=content,
-        )
-        for n, one in enumerate(slices)
-    ]
+    return [PixelSpan(span.vr, span.offset + n * size, size) for n in range(count)]
 
 
-def _with_fragments(slices: list[Slice], groups: FrameGroups, stream: BinaryIO) -> list[Slice]:
-    """Compressed frames with their fragments (PS3.5 section A.4)."""
-    span = slices[0].span
-    if span.length != UNDEFINED_LENGTH:
+def _fragments_of_frames(
+    first: Slice, groups: FrameGroups, stream: BinaryIO
+) -> list[tuple[Fragment, ...]]:
+    """The fragments of each compressed frame (PS3.5 section A.4)."""
+    if first.span.length != UNDEFINED_LENGTH:
         raise InputError("transfer_syntax")
-    table, fragments = _fragments(stream, span.offset)
-    shares = _shares(groups, table, fragments, len(slices), stream)
-    return [replace(one, fragments=share) for one, share in zip(slices, shares, strict=True)]
+    table, fragments = _fragments(stream, first.span.offset)
+    return _shares(groups, table, fragments, len(groups.frames), stream)
 
 
 def _fragments(stream: BinaryIO, start: int) -> tuple[bytes, list[Fragment]]:

@@ -166,7 +166,8 @@ def _slices(files: Sequence[bytes | Path], *, timed: bool = False) -> list[Slice
 
 def _refuse_echoes(slices: Iterable[Slice]) -> None:
     """The signal of two echoes is not of one curve: R2* would be made of their difference."""
-    echoes = {one.moment.echo_ms for one in slices if one.moment is not None}
+    told = {one.moment.echo_ms for one in slices if one.moment is not None}
+    echoes = told - {None}
     if len(echoes) > 1:
         raise InputError("mixed_echo_times", count=len(echoes))
 

@@ -98,7 +98,37 @@ def places(slices: Sequence[Slice]) -> tuple[list[list[Slice]], list[str]]:
         apart = np.abs([one.position_mm - place[0].position_mm for one in place]).max()
         if apart > _PLACE_MM:
             raise InputError("mixed_grids", apart_mm=round(float(apart), 3))
-    return found, notes
+    _refuse_other_places(found)
+    once = [_once_by_moment(place) for place in found]
+    if sum(map(len, once)) < len(images) and "duplicates_dropped" not in notes:
+        notes.append("duplicates_dropped")
+    return once, notes
+
+
+def _refuse_other_places(found: Sequence[Sequence[Slice]]) -> None:
+    """Refuse a series that has slices where the largest one has none."""
+    places_of: dict[str, set[int]] = {}
+    for k, place in enumerate(found):
+        for one in place:
+            places_of.setdefault(one.series, set()).add(k)
+    largest = max(places_of.values(), key=len)
+    strays = sum(len(places - largest) for places in places_of.values())
+    if strays:
+        raise InputError("mixed_grids", count=strays)
+
+
+def _once_by_moment(place: Sequence[Slice]) -> list[Slice]:
+    """Drop slices that repeat another of the same place, time and number under a new identifier."""
+    alike: dict[Hashable, list[Slice]] = {}
+    for one in place:
+        alike.setdefault((one.series, one.moment, one.number, one.frame), []).append(one)
+    kept: list[Slice] = []
+    for several in alike.values():
+        kept += several[:1]
+        if len(several) > 1:
+            seen = {_pixel_digest(several[0])}
+            kept += [one for one in several[1:] if (told := _pixel_digest(one)) not in seen]
+    return kept
 
 
 def _by_place(
@@ -201,15 +231,18 @@ def _without_localizers(slices: Sequence[Slice]) -> list[Slice]:
 def _refuse_mixed_grids(slices: Sequence[Slice]) -> None:
     reference = slices[len(slices) // 2]
     tilted = [
-        one for one in slices if np.abs(one.orientation - reference.orientation).max() > _SAME_ANGLE
+        one
+        for one in slices
+        if one.orientation is not reference.orientation
+        and np.abs(one.orientation - reference.orientation).max() > _SAME_ANGLE
     ]
     if tilted:
         raise InputError("mixed_orientation", count=min(len(tilted), len(slices) - len(tilted)))
     sizes = Counter(one.shape for one in slices)
     if len(sizes) > 1:
         raise InputError("mixed_size", count=len(sizes))
-    for one in slices:
-        if not np.allclose(one.spacing_mm, reference.spacing_mm, rtol=_SAME_SPACING, atol=0.0):
+    for spacing_mm in {one.spacing_mm for one in slices}:
+        if not np.allclose(spacing_mm, reference.spacing_mm, rtol=_SAME_SPACING, atol=0.0):
             raise InputError("mixed_spacing")
 
 

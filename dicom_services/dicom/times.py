@@ -154,9 +154,9 @@ def _by_name(places: Places, name: Key) -> list[Frame] | None:
             frame[k] = one
     if None in frames or len(frames) < 2:
         return None
-    # A name that most frames share with few places is of something else: of a table position.
-    usual = float(np.median([len(frame) for frame in frames.values()]))
-    return list(frames.values()) if usual == len(places) else None
+    # A name that few places share is of something else: of a position of the table.
+    whole = sum(len(frame) == len(places) for frame in frames.values())
+    return list(frames.values()) if 2 * whole >= len(frames) else None
 
 
 def _by_clock(places: Places) -> list[Frame] | None:
@@ -197,10 +197,15 @@ def _by_number(places: Places) -> list[Frame] | None:
     known = [[number for number in row if number is not None] for row in numbers]
     order = [sorted(range(len(row)), key=row.__getitem__) for row in known]
     rows = [sorted(row) for row in known]
-    by_time = _apart(rows)
-    by_place = len({tuple(number - row[0] for number in row) for row in rows}) == 1
-    distinct = len({number for row in rows for number in row}) == sum(map(len, rows))
-    return _ranked(places, order) if distinct and (by_time or by_place) else None
+    return _ranked(places, order) if _apart(rows) or _one_after_the_other(rows) else None
+
+
+def _one_after_the_other(rows: Sequence[Sequence[int]]) -> bool:
+    """Whether all numbers of one place come before all of the next, at the same steps."""
+    steps = {tuple(number - row[0] for number in row) for row in rows}
+    by_first = sorted(rows, key=lambda row: row[0])
+    apart = all(early[-1] < late[0] for early, late in itertools.pairwise(by_first))
+    return len(steps) == 1 and apart
 
 
 def _without_cut_end(frames: list[Frame], count: int) -> tuple[list[Frame], bool]:
@@ -268,7 +273,9 @@ def _times(frames: Sequence[Frame]) -> tuple[list[int], list[int], bool]:
             return times, sorted(range(len(times)), key=times.__getitem__), False
         if different > 1:
             repeats = repeats or len(times) - different
-    times = _by_resolution(frames) or _by_first_slice(frames, _CLOCK_CONTENT)
+    times = _by_resolution(frames, numbered=bool(repeats))
+    if times is None and not repeats:
+        times = _by_first_slice(frames, _CLOCK_CONTENT)
     if times is not None and len(set(times)) == len(times):
         return times, sorted(range(len(times)), key=times.__getitem__), True
     if repeats:
@@ -288,8 +295,12 @@ def _by_first_slice(frames: Sequence[Frame], clock: int) -> list[int] | None:
     return [min(next(numbers) for _ in row) for row in values]
 
 
-def _by_resolution(frames: Sequence[Frame]) -> list[int] | None:
-    """Times at the declared distance, by temporal position, else by instance number."""
+def _by_resolution(frames: Sequence[Frame], *, numbered: bool) -> list[int] | None:
+    """Times at the declared distance, by temporal position, else by instance number.
+
+    The latter not where a clock says that images were made at the same time (`numbered`): they
+    may be the magnitude and the phase of one acquisition.
+    """
     firsts = [next(iter(frame.values())) for frame in frames]
     steps = {_moment(one).resolution_us for one in firsts}
     (step,) = steps if len(steps) == 1 else (None,)
@@ -299,6 +310,8 @@ def _by_resolution(frames: Sequence[Frame]) -> list[int] | None:
     known = [position for position in positions if position is not None]
     if len(set(known)) == len(frames):
         return [position * step for position in known]
+    if numbered:
+        return None
     numbers = [min((_number(one) or 0) for one in frame.values()) for frame in frames]
     order = sorted(range(len(frames)), key=numbers.__getitem__)
     return [order.index(t) * step for t in range(len(frames))]
