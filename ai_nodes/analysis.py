@@ -23,6 +23,7 @@ from dicom_services.dicom.decode_child import (
     read_series_limited,
 )
 from dicom_services.dicom.findings_document import findings_document, refusal_document
+from dicom_services.dicom.parametric_map import SOP_CLASS as PARAMETRIC_MAP
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
 from dicom_services.domain.earlier import Earlier
@@ -170,8 +171,21 @@ def refuse(
 
 
 def file_names(objects: Sequence[Dataset], pipeline: str) -> list[str]:
-    """Names for results on a disk; nothing of the patient is in them."""
-    return [f"{pipeline}-{str(one.Modality).lower()}.dcm" for one in objects]
+    """Names for results on a disk, each another; nothing of the patient is in them.
+
+    A map is named by its label: "perfusion-map-cbf.dcm".
+    """
+    names: list[str] = []
+    for one in objects:
+        kind = str(one.Modality).lower()
+        if one.SOPClassUID == PARAMETRIC_MAP:
+            kind = f"map-{str(one.ContentLabel).lower()}"
+        name, again = f"{pipeline}-{kind}.dcm", 1
+        while name in names:
+            again += 1
+            name = f"{pipeline}-{kind}-{again}.dcm"
+        names.append(name)
+    return names
 
 
 def software_version() -> str:

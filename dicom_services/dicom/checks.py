@@ -12,7 +12,7 @@ from pydicom import Dataset
 from dicom_services.dicom.identity import CONTROL, texts
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.uids import legal_uid, usable_uid
-from dicom_services.domain.findings import Finding, Lesion, Mask, Measurement, ParametricMap
+from dicom_services.domain.findings import Finding, Lesion, Mask, Measurement
 from dicom_services.errors import CorruptError, InputError
 
 _OWN_UIDS: Final = ("SOPInstanceUID", "SeriesInstanceUID")
@@ -45,11 +45,9 @@ def check_findings(findings: Sequence[Finding], source: SourceSeries) -> None:
     Raises
     ------
     InputError
-        `not_finite`, `coordinates_outside`, `mask_shape`, or `finding_kind` for a parametric map.
+        `not_finite`, `coordinates_outside`, `mask_shape`.
     """
     for finding in findings:
-        if isinstance(finding, ParametricMap):
-            raise InputError("finding_kind")
         if isinstance(finding, Measurement) and not math.isfinite(finding.value):
             raise InputError("not_finite")
         if isinstance(finding, Mask):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_services.dicom.identity import put
@@ -28,18 +30,21 @@ _BLANK: Final = (
 
 
 def references(source: SourceSeries) -> list[Dataset]:
-    """One dataset per source image: enough for documents.
+    """One dataset per source instance, of all times: enough for documents.
 
     By its rows and columns highdicom knows an image from any other object.
     """
-    base = Dataset()
-    for keyword in _BLANK:
-        setattr(base, keyword, None)
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        put(base, keyword, str(source.header.get(keyword, "")))
-    for keyword in ("Rows", "Columns"):
-        put(base, keyword, source.header.get(keyword) or 0)
-    return [_image(base, instance) for instance in source.instances]
+    return [_image(source, instance) for instance in distinct((*source.instances, *source.later))]
+
+
+def distinct(instances: Iterable[SourceInstance]) -> list[SourceInstance]:
+    """Each instance once, also where several of its frames are listed."""
+    return list({each.sop_instance_uid: each for each in reversed([*instances])}.values())[::-1]
+
+
+def series_of(instance: SourceInstance, source: SourceSeries) -> str:
+    """Series Instance UID of an image of `source`."""
+    return instance.series_uid or str(source.header.get("SeriesInstanceUID", ""))
 
 
 def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
@@ -78,8 +83,10 @@ def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
             setattr(base, keyword, header.get(keyword))
     if header.get("LossyImageCompressionRatio") is not None:
         base.LossyImageCompressionRatio = header.LossyImageCompressionRatio
-    images = references(source)
-    for k, (image, instance) in enumerate(zip(images, source.instances, strict=True)):
+    images = []
+    for k, instance in enumerate(source.instances):
+        image = _image(source, instance) if _is_plain(instance) else _stand_in(source, instance)
+        images.append(image)
         image.update(base)
         image.ImagePositionPatient = _position(instance, geometry, k)
     return images
@@ -98,9 +105,78 @@ def frame_of_reference(source: SourceSeries, geometry: Geometry | None) -> str:
     return derived_uid("radloop frame", str(source.header.get("SeriesInstanceUID", "")))
 
 
-def _image(base: Dataset, instance: SourceInstance) -> Dataset:
+def name_sources(result: Dataset, source: SourceSeries, used: Sequence[int]) -> None:
+    """Put the real images where `placed` gave highdicom something simpler.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of highdicom, made from `placed(source, ...)[k]` for each k of `used`.
+    source : SourceSeries
+    used : sequence of int
+    """
+    chosen = [source.instances[k] for k in used]
+    if all(_is_plain(each) for each in chosen):
+        return
+    real = {_stand_in_uid(each): each for each in chosen if not _is_plain(each)}
+    for group in result.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence") or ():
+            for item in derivation.SourceImageSequence:
+                instance = real.get(str(item.ReferencedSOPInstanceUID))
+                if instance is not None:
+                    _point(item, instance)
+                    if instance.frame:
+                        item.ReferencedFrameNumber = instance.frame
+    series: dict[str, list[Dataset]] = {}
+    for instance in distinct(chosen):
+        item = Dataset()
+        _point(item, instance)
+        series.setdefault(series_of(instance, source), []).append(item)
+    result.SourceImageSequence = [item for items in series.values() for item in items]
+    result.ReferencedSeriesSequence = [_series(uid, items) for uid, items in series.items()]
+
+
+def _series(uid: str, items: list[Dataset]) -> Dataset:
+    series = Dataset()
+    put(series, "SeriesInstanceUID", uid)
+    series.ReferencedInstanceSequence = items
+    return series
+
+
+def _point(item: Dataset, instance: SourceInstance) -> None:
+    put(item, "ReferencedSOPClassUID", instance.sop_class_uid)
+    put(item, "ReferencedSOPInstanceUID", instance.sop_instance_uid)
+
+
+def _is_plain(instance: SourceInstance) -> bool:
+    """Whether an image is an instance of its own, in the series of the header."""
+    return not instance.frame and not instance.series_uid
+
+
+def _stand_in(source: SourceSeries, instance: SourceInstance) -> Dataset:
+    """A single-frame image of the header's series in the place of a frame, or of another series.
+
+    highdicom takes slices either as one whole multi-frame instance or as single frames of one
+    series; what is neither is named afterwards.
+    """
+    single = SourceInstance(
+        CTImageStorage, _stand_in_uid(instance), instance.position_mm, instance.number
+    )
+    return _image(source, single)
+
+
+def _stand_in_uid(instance: SourceInstance) -> str:
+    return derived_uid("radloop frame of", instance.sop_instance_uid, str(instance.frame))
+
+
+def _image(source: SourceSeries, instance: SourceInstance) -> Dataset:
     image = Dataset()
-    image.update(base)
+    for keyword in _BLANK:
+        setattr(image, keyword, None)
+    put(image, "StudyInstanceUID", str(source.header.get("StudyInstanceUID", "")))
+    put(image, "SeriesInstanceUID", series_of(instance, source))
+    for keyword in ("Rows", "Columns"):
+        put(image, keyword, source.header.get(keyword) or 0)
     put(image, "SOPClassUID", instance.sop_class_uid)
     put(image, "SOPInstanceUID", instance.sop_instance_uid)
     return image

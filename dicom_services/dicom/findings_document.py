@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from pydicom import Dataset
 
 from dicom_services.dicom import codes, uids
+from dicom_services.dicom.curves import MOST_PLACES, curve_key
+from dicom_services.dicom.parametric_map import map_key, map_label, stored_maps
 from dicom_services.dicom.provenance import NOTICE, Provenance
 from dicom_services.dicom.seg import segments, tracking_key
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.domain.findings import (
     Code,
+    Curve,
     Finding,
     Lesion,
     Mask,
     Measurement,
     Observation,
+    ParametricMap,
     Scoring,
 )
 from dicom_services.errors import Fact
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+_KINDS: Final = {"OT": "map", "SEG": "segmentation", "SR": "report", "KO": "key_objects"}
 
 
 def findings_document(
@@ -53,13 +60,17 @@ def findings_document(
         centre of the first pixel. Lesions that are not `counted` are in no number of `findings`.
     """
     masks = [finding for finding in findings if isinstance(finding, Mask)]
-    plain = [each for each in findings if not isinstance(each, Mask)]
+    maps = [finding for finding in findings if isinstance(finding, ParametricMap)]
+    curves = [finding for finding in findings if isinstance(finding, Curve)]
+    plain = [each for each in findings if isinstance(each, (Measurement, Observation))]
     warnings = [each for each in plain if isinstance(each, Observation) and not each.tracking]
     lesions = [lesion for mask in masks for lesion in mask.lesions]
     return _frame("done", source, provenance) | {
         "scoring": next((_scoring(mask.scoring) for mask in masks if mask.scoring), None),
         "findings": [_finding(each, source, provenance) for each in plain if each not in warnings],
         "masks": [_mask(mask, masks, source, provenance) for mask in masks],
+        "maps": _maps(maps, source, provenance),
+        "curves": [_curve(each, source, provenance) for each in curves],
         "lesions": [row for each in lesions for row in _rows(each, source)],
         "lesion_totals": [_lesion(each, source, provenance) for each in lesions],
         "warnings": [_statement(each) for each in warnings],
@@ -83,6 +94,8 @@ def refusal_document(
         "scoring": None,
         "findings": [],
         "masks": [],
+        "maps": [],
+        "curves": [],
         "lesions": [],
         "lesion_totals": [],
         "warnings": [],
@@ -118,10 +131,13 @@ def _frame(state: str, source: SourceSeries | None, provenance: Provenance) -> d
         "source_series": str(header.get("SeriesInstanceUID", "")),
         "source_instances": len(source.instances) if source is not None else 0,
         "inputs_sha256": provenance.inputs_sha256,
+        "settings": json.loads(provenance.settings or "{}"),
     }
 
 
-def _finding(finding: Finding, source: SourceSeries, provenance: Provenance) -> dict[str, Any]:
+def _finding(
+    finding: Measurement | Observation, source: SourceSeries, provenance: Provenance
+) -> dict[str, Any]:
     if isinstance(finding, Measurement):
         key = finding.tracking or f"measurement {finding.what.value}"
         return {
@@ -136,20 +152,18 @@ def _finding(finding: Finding, source: SourceSeries, provenance: Provenance) -> 
             "derivation": finding.derivation,
             "probability": None,
         }
-    if isinstance(finding, Observation):
-        return {
-            "kind": "observation",
-            "code": _code(finding.what),
-            "method": None,
-            "value": _code(finding.value),
-            "unit": None,
-            "site": _code(finding.site),
-            "tracking": finding.tracking,
-            "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, finding.tracking),
-            "derivation": "",
-            "probability": finding.probability,
-        }
-    raise TypeError("a mask or map is no plain finding")
+    return {
+        "kind": "observation",
+        "code": _code(finding.what),
+        "method": None,
+        "value": _code(finding.value),
+        "unit": None,
+        "site": _code(finding.site),
+        "tracking": finding.tracking,
+        "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, finding.tracking),
+        "derivation": "",
+        "probability": finding.probability,
+    }
 
 
 def _mask(
@@ -169,6 +183,55 @@ def _mask(
         "slice_spacing_mm": mask.geometry.slice_spacing_mm,
         "affine": mask.geometry.affine.tolist(),
         "unlisted_lesions": mask.unlisted_lesions,
+        "tracking": key,
+        "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
+    }
+
+
+def _maps(
+    maps: Sequence[ParametricMap], source: SourceSeries, provenance: Provenance
+) -> list[dict[str, Any]]:
+    """Maps with the place and range of their voxels; the values are in their objects."""
+    return [_map(each.values, each.role, source, provenance) for each in stored_maps(maps)]
+
+
+def _map(
+    finding: ParametricMap, role: str, source: SourceSeries, provenance: Provenance
+) -> dict[str, Any]:
+    key = map_key(finding)
+    defined = finding.values[~np.isnan(finding.values)]
+    return {
+        "label": map_label(finding),
+        "code": _code(finding.what),
+        "method": _code(finding.method),
+        "site": _code(finding.site),
+        "unit": finding.unit.value,
+        "window": list(finding.window) if finding.window is not None else None,
+        "color_map": finding.color_map,
+        "slices": finding.geometry.shape[0],
+        "affine": finding.geometry.affine.tolist(),
+        "defined_voxels": int(defined.size),
+        "minimum": float(defined.min()) if defined.size else None,
+        "median": float(np.median(defined)) if defined.size else None,
+        "maximum": float(defined.max()) if defined.size else None,
+        "sop_instance_uid": provenance.uid(role),
+        "tracking": key,
+        "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
+    }
+
+
+def _curve(curve: Curve, source: SourceSeries, provenance: Provenance) -> dict[str, Any]:
+    key = curve_key(curve)
+    return {
+        "label": curve.label,
+        "code": _code(curve.what),
+        "method": _code(curve.method),
+        "site": _code(curve.site),
+        "unit": curve.unit.value,
+        "times_s": list(curve.times_s),
+        "values": list(curve.values),
+        "places": [list(place) for place in curve.places[:MOST_PLACES]],
+        "unlisted_places": max(0, len(curve.places) - MOST_PLACES),
         "tracking": key,
         "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
     }
@@ -232,6 +295,7 @@ def _results(results: Sequence[Dataset], files: Sequence[str]) -> list[dict[str,
     names = list(files) or [""] * len(results)
     return [
         {
+            "kind": _KINDS[str(each.Modality)],
             "modality": str(each.Modality),
             "sop_class_uid": str(each.SOPClassUID),
             "sop_instance_uid": str(each.SOPInstanceUID),

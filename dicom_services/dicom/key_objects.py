@@ -41,8 +41,8 @@ def key_objects(
     chosen = key_slices(masks)
     if not chosen:
         return None
-    images = references(source)
-    selected = [images[k] for k in chosen]
+    images = {str(each.SOPInstanceUID): each for each in references(source)}
+    selected = [images[source.instances[k].sop_instance_uid] for k in chosen]
     result = KeyObjectSelectionDocument(
         evidence=selected,
         content=KeyObjectSelection(

@@ -10,7 +10,7 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
 
 from dicom_services.dicom import codes, uids
-from dicom_services.dicom.evidence import placed
+from dicom_services.dicom.evidence import name_sources, placed
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.domain.findings import Code, Mask
@@ -65,7 +65,7 @@ def segmentation(
         manufacturer_model_name=provenance.title[:64],
         software_versions=provenance.software_version[:64],
         device_serial_number=provenance.device_uid,
-        content_label=_label(provenance.pipeline),
+        content_label=content_label(provenance.pipeline),
         content_description=NOTICE,
         content_date=provenance.started.date(),
         content_time=provenance.started.time(),
@@ -73,6 +73,7 @@ def segmentation(
     pad_with_zero(result)
     name_dimensions(result, provenance.uid("seg-dimensions"))
     name_segments_per_frame(result)
+    name_sources(result, source, used.tolist())
     return stamp(result, source, provenance, "segmentation")
 
 
@@ -110,9 +111,10 @@ def family(provenance: Provenance) -> Code:
     return codes.AI if provenance.card.family == "model" else codes.RULE_BASED
 
 
-def _label(pipeline: str) -> str:
+def content_label(name: str) -> str:
     """Content Label is a code string: capitals, digits, underscores, at most 16 (PS3.5 6.2)."""
-    plain = "".join(sign if sign.isalnum() else "_" for sign in pipeline.upper())
+    upper = name.upper()
+    plain = "".join(sign if sign.isascii() and sign.isalnum() else "_" for sign in upper)
     return plain[:16]
 
 

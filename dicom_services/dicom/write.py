@@ -10,20 +10,21 @@ from pydicom import Dataset, dcmwrite
 
 from dicom_services.dicom.checks import check_findings, check_results, check_source
 from dicom_services.dicom.key_objects import key_objects
+from dicom_services.dicom.parametric_map import parametric_maps
 from dicom_services.dicom.provenance import Provenance as Provenance
 from dicom_services.dicom.quiet import quiet
 from dicom_services.dicom.report import refusal, report
 from dicom_services.dicom.seg import segmentation
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.uids import usable_uid
-from dicom_services.domain.findings import Finding, Mask
+from dicom_services.domain.findings import Finding, Mask, ParametricMap
 from dicom_services.errors import Fact, InputError
 
 
 def encode(
     findings: Sequence[Finding], source: SourceSeries, provenance: Provenance
 ) -> tuple[Dataset, ...]:
-    """Segmentation (where a mask has a voxel), report, key objects (where there is a lesion).
+    """Maps, segmentation (where a mask has a voxel), report, key objects (where there is a lesion).
 
     Each refers only to those before it. The same arguments give the same bytes.
 
@@ -37,11 +38,13 @@ def encode(
     check_source(source)
     check_findings(findings, source)
     masks = [finding for finding in findings if isinstance(finding, Mask)]
+    maps = [finding for finding in findings if isinstance(finding, ParametricMap)]
     with quiet():
+        pictures = parametric_maps(maps, source, provenance)
         shape = segmentation(masks, source, provenance)
         text = report(findings, shape, source, provenance)
         images = key_objects(masks, source, provenance)
-        results = tuple(each for each in (shape, text, images) if each is not None)
+        results = tuple(each for each in (*pictures, shape, text, images) if each is not None)
         check_results(results, source)
     return results
 

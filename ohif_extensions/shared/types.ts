@@ -114,8 +114,50 @@ export interface LesionTotal {
   reason?: Code | null;
 }
 
+/** A quantity in every voxel; the values are in a Parametric Map object. */
+export interface FindingsMap {
+  label: string;
+  code: Code;
+  method: Code | null;
+  site: Code | null;
+  /** UCUM. */
+  unit: string;
+  /** Values between which colours are spread; null for all values. */
+  window: [number, number] | null;
+  /** Name of a colour map of DICOM: HOT_IRON, PET, HOT_METAL_BLUE ... */
+  color_map: string;
+  slices: number;
+  affine: number[][];
+  defined_voxels: number;
+  minimum: number | null;
+  median: number | null;
+  maximum: number | null;
+  sop_instance_uid: string;
+  tracking: string;
+  tracking_uid: string;
+}
+
+export interface FindingsCurve {
+  label: string;
+  code: Code;
+  method: Code | null;
+  site: Code;
+  /** UCUM, of the values. */
+  unit: string;
+  /** Seconds since the first frame, rising; one for each value. */
+  times_s: number[];
+  values: number[];
+  /** Slice, row and column, from 0, of the voxels it is the mean of. */
+  places: [number, number, number][];
+  unlisted_places: number;
+  tracking: string;
+  tracking_uid: string;
+}
+
 export interface ResultObject {
-  modality: 'SEG' | 'SR' | 'KO';
+  /** Absent before version 3. */
+  kind?: 'map' | 'segmentation' | 'report' | 'key_objects';
+  modality: 'OT' | 'SEG' | 'SR' | 'KO';
   sop_class_uid: string;
   sop_instance_uid: string;
   series_instance_uid: string;
@@ -137,7 +179,7 @@ export interface Warning {
 }
 
 export interface Findings {
-  schema: 1 | 2;
+  schema: 1 | 2 | 3;
   state: 'done' | 'refused';
   code: string;
   meaning?: string;
@@ -160,6 +202,10 @@ export interface Findings {
   inputs_sha256: string;
   findings: Finding[];
   masks: FindingsMask[];
+  /** Absent before version 3, as are curves and settings. */
+  maps?: FindingsMap[];
+  curves?: FindingsCurve[];
+  settings?: Record<string, number | string | boolean>;
   lesions: LesionSlice[];
   lesion_totals: LesionTotal[];
   warnings: Warning[];

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from dicom_services.dicom.checks import check_findings, check_results, check_source
 from dicom_services.dicom.source import SourceInstance
 from dicom_services.dicom.write import encode
-from dicom_services.domain.findings import Mask, Measurement, ParametricMap
+from dicom_services.domain.findings import Mask, Measurement
 from dicom_services.errors import CorruptError, InputError, RadloopError
 from tests import sources
 
@@ -75,12 +75,6 @@ def test_a_mask_that_may_hold_nan_is_refused() -> None:
 def test_a_lesion_outside_the_images_is_refused(change: dict[str, float]) -> None:
     mask = with_slice(**change)
     assert refused(lambda: check_findings([mask], sources.source())) == "coordinates_outside"
-
-
-def test_a_parametric_map_is_refused_until_it_can_be_written() -> None:
-    grid = sources.geometry()
-    flow = ParametricMap(sources.SCORE, np.zeros(grid.shape, np.float32), sources.SCORE, grid)
-    assert refused(lambda: check_findings([flow], sources.source())) == "finding_kind"
 
 
 @pytest.mark.parametrize("uid", ["", "abc", "1.2.3 ", "../x", "1." + "2" * 63])

@@ -1,0 +1,224 @@
+"""Parametric maps to Parametric Map objects of 32-bit floats, through highdicom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import highdicom as hd
+import numpy as np
+from highdicom.pm import ParametricMap as FloatMap
+from highdicom.pm import RealWorldValueMapping
+from highdicom.sr import CodeContentItem
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import ParametricMapStorage
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_services.dicom import codes
+from dicom_services.dicom.evidence import name_sources, placed
+from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
+from dicom_services.dicom.seg import content_label, name_dimensions
+from dicom_services.dicom.source import SourceSeries
+from dicom_services.domain.findings import Code, ParametricMap
+
+SOP_CLASS: Final = str(ParametricMapStorage)
+SERIES_NUMBER: Final = 9010
+"""Of the first map; each has a series of its own, because viewers show one map of a series."""
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMap:
+    """A map and the names of the object it was written as."""
+
+    values: ParametricMap
+    role: str
+    number: int
+
+
+def stored_maps(maps: Sequence[ParametricMap]) -> tuple[StoredMap, ...]:
+    """Every map with its role: "map-CBF", and "map-CBF-2" where a label comes again."""
+    seen: dict[str, int] = {}
+    found = []
+    for number, each in enumerate(maps):
+        label = map_label(each)
+        seen[label] = seen.get(label, 0) + 1
+        again = f"-{seen[label]}" if seen[label] > 1 else ""
+        found.append(StoredMap(each, f"map-{label}{again}", SERIES_NUMBER + number))
+    return tuple(found)
+
+
+def map_label(finding: ParametricMap) -> str:
+    """The label of a map; its quantity where the pipeline gave none."""
+    return finding.label or finding.what.value
+
+
+def map_key(finding: ParametricMap) -> str:
+    """The key a map is tracked under; its label where the pipeline gave none."""
+    return finding.tracking or f"map {map_label(finding)}"
+
+
+def parametric_maps(
+    maps: Sequence[ParametricMap], source: SourceSeries, provenance: Provenance
+) -> tuple[Dataset, ...]:
+    """One object for each map, on the grid of the source images.
+
+    Raises
+    ------
+    InputError
+        `mask_grid` when a map does not lie on the source images.
+    """
+    return tuple(_object(each, source, provenance) for each in stored_maps(maps))
+
+
+def padding_of(values: NDArray[np.float32]) -> float | None:
+    """The stored value of what is undefined; None where every voxel has a value.
+
+    DICOM allows NaN as well (PS3.3 C.7.6.24). A finite value just below the lowest is taken,
+    because DICOM JSON has no NaN, and because OHIF 3.13 spreads its colours between the least
+    and the greatest value it finds, beginning with the first voxel: one NaN there leaves it
+    without a window, and -1e30 leaves it with nothing but black. The step is a power of two
+    near a hundredth of the values' span.
+    """
+    undefined = np.isnan(values)
+    if not undefined.any():
+        return None
+    if undefined.all():
+        return -1.0
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = high - low
+    step = 2.0 ** math.floor(math.log2(span / 64.0)) if span > 0.0 else 1.0
+    below = float(np.float32(low - step))
+    if not below < low or below < -_LARGEST:
+        below = float(np.nextafter(np.float32(low), np.float32(-np.inf)))
+    if math.isinf(below):
+        return float(np.nextafter(np.float32(high), np.float32(np.inf)))
+    return below
+
+
+def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> Dataset:
+    finding, label = stored.values, map_label(stored.values)
+    images = placed(source, finding.geometry)
+    padding = padding_of(finding.values)
+    pixels = finding.values
+    if padding is not None:
+        pixels = np.where(np.isnan(pixels), np.float32(padding), pixels)
+    result = FloatMap(
+        source_images=images,
+        pixel_array=pixels,
+        series_instance_uid=provenance.uid(f"{stored.role}-series"),
+        series_number=stored.number,
+        sop_instance_uid=provenance.uid(stored.role),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=provenance.title[:64],
+        software_versions=provenance.software_version[:64],
+        device_serial_number=provenance.device_uid,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[_mapping(finding, label, pixels)],
+        voi_lut_transformations=[_shown(finding, label)],
+        content_label=content_label(label),
+        content_description=NOTICE,
+        image_flavor="VOLUME",
+        derived_pixel_contrast="QUANTITY",
+        derivation=codes.concept(finding.method) if finding.method is not None else None,
+    )
+    if padding is not None:
+        result.FloatPixelPaddingValue = padding
+        result.FloatPixelPaddingRangeLimit = padding
+    result.ContentCreatorName = ""
+    _along_the_normal(result, images, pixels)
+    _anatomy(result, finding.site)
+    name_dimensions(result, provenance.uid(f"{stored.role}-dimensions"))
+    name_sources(result, source, range(len(images)))
+    return stamp(result, source, provenance, f"map {label}")
+
+
+def _mapping(
+    finding: ParametricMap, label: str, pixels: NDArray[np.float32]
+) -> RealWorldValueMapping:
+    """Stored values are the real ones, in their unit (PS3.3 C.7.6.16.2.11).
+
+    The mapped range includes the padding value, which its own attribute names: highdicom
+    refuses to map an image that holds a value beyond the range.
+    """
+    mapping = RealWorldValueMapping(
+        lut_label=label[:16],
+        lut_explanation=finding.what.meaning[:64],
+        unit=codes.concept(finding.unit),
+        value_range=(float(pixels.min()), float(pixels.max())),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=codes.concept(finding.what),
+    )
+    for name, value in ((codes.METHOD, finding.method), (codes.FINDING_SITE, finding.site)):
+        if value is not None:
+            said = CodeContentItem(name=codes.concept(name), value=codes.concept(value))
+            mapping.QuantityDefinitionSequence.append(said)
+    return mapping
+
+
+def _window(finding: ParametricMap) -> tuple[float, float]:
+    """The recommended window; where there is none, all defined values."""
+    low, high = finding.window or (math.inf, -math.inf)
+    if finding.window is None:
+        defined = finding.values[~np.isnan(finding.values)]
+        low = float(defined.min()) if defined.size else 0.0
+        high = float(defined.max()) if defined.size else 0.0
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _shown(finding: ParametricMap, label: str) -> hd.VOILUTTransformation:
+    """Window and name of the palette: the colours are only told in words.
+
+    The IOD has a place for a palette's UID (PS3.3 C.8.32.2), but it asks for an ICC profile and a
+    range of stored values beside it: highdicom 0.28 cannot read floats with a profile, and
+    dciodvfy takes any range for an error.
+    """
+    low, high = _window(finding)
+    return hd.VOILUTTransformation(
+        window_center=float(format_number_as_ds((low + high) / 2.0)),
+        window_width=float(format_number_as_ds(high - low)),
+        window_explanation=f"{label} {finding.color_map}"[:64],
+        voi_lut_function="LINEAR_EXACT",
+    )
+
+
+def _along_the_normal(
+    result: Dataset, images: Sequence[Dataset], pixels: NDArray[np.float32]
+) -> None:
+    """Put frames in the order of their place along row direction x column direction.
+
+    highdicom orders them the other way round. Both are legal, and readers go by positions; but
+    OHIF 3.13 lays the frames of a map, as they come, on its own volume, which rises this way.
+    """
+    first = images[0]
+    row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
+    places = np.array([each.ImagePositionPatient for each in images], float)
+    order = np.argsort(places @ np.cross(row, column), kind="stable")
+    groups = {
+        tuple(group.PlanePositionSequence[0].ImagePositionPatient): group
+        for group in result.PerFrameFunctionalGroupsSequence
+    }
+    sorted_groups = [groups[tuple(images[k].ImagePositionPatient)] for k in order]
+    for number, group in enumerate(sorted_groups, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = [number]
+    result.PerFrameFunctionalGroupsSequence = sorted_groups
+    result.FloatPixelData = pixels[order].tobytes()
+
+
+def _anatomy(result: Dataset, site: Code | None) -> None:
+    """Where in the body, in the frames' common group; unpaired, or not told (PS3.3 C.7.6.16.2.8).
+
+    An object that says nothing of laterality would have to name a body part that has none.
+    """
+    if site is None:
+        return
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [codes.item(site)]
+    result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
