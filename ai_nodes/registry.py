@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ai_nodes.pipeline import Pipeline
-from ai_nodes.pipelines import calcium
+from ai_nodes.pipelines import calcium, perfusion
 
 PIPELINES: Final[Mapping[str, Pipeline]] = {
-    pipeline.name: pipeline for pipeline in (calcium.PIPELINE,)
+    pipeline.name: pipeline for pipeline in (calcium.PIPELINE, perfusion.PIPELINE)
 }

@@ -56,9 +56,10 @@ _TEXTS: Final = (
     "PatientName",
     "ConvolutionKernel",
     "ContrastBolusAgent",
+    "ScanningSequence",
 )
 _NUMBERS: Final = ("SliceThickness", "KVP", "SpacingBetweenSlices")
-_COUNTS: Final = ("ImagesInAcquisition", "NumberOfFrames")
+_COUNTS: Final = ("ImagesInAcquisition", "NumberOfFrames", "NumberOfTemporalPositions")
 _MATRIX: Final = ("Rows", "Columns")
 _GROUPING: Final = ("StudyInstanceUID", "SeriesInstanceUID")
 # Type 1 in a DICOMDIR and nowhere else, PS3.3 F.3.2.2.
