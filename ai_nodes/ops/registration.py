@@ -195,7 +195,7 @@ def _draw(
         bins=fixed_bins(values, window(still.values)),
         center_mm=center,
         moving=moved.values,
-        to_index=np.linalg.inv(moved.affine),
+        to_index=np.asarray(np.linalg.inv(moved.affine), np.float64),
         window=window(moved.values),
     )
 
