@@ -2,6 +2,7 @@
 (() => {
   const extensions = window.radloopExtensions ?? [];
   const panels = extensions.flatMap(extension => extension.rightPanels);
+  const handlers = extensions.flatMap(extension => extension.sopClassHandlers);
 
   /** The viewer would leave images black where it cannot draw them so; it has a slower way, but must be told. */
   const drawsWithWebGL2 = () => {
@@ -67,6 +68,8 @@
     customizationService: { global: { 'ohif.tours': { $set: [] } } },
     modesConfiguration: {
       '@ohif/mode-longitudinal': {
+        // Before OHIF's own, which draws parametric maps over volumes only.
+        sopClassHandlers: { $unshift: handlers },
         routes: {
           0: {
             layoutInstance: {

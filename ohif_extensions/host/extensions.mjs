@@ -115,7 +115,7 @@ async function listing(root) {
   return Promise.all(
     extensionFolders(root).map(async folder => {
       const { name, version, radloop = {} } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
-      return { packageName: name, version, importPath: `/plugins/${folder}/index.js`, rightPanels: radloop.rightPanels ?? [] };
+      return { packageName: name, version, importPath: `/plugins/${folder}/index.js`, rightPanels: radloop.rightPanels ?? [], sopClassHandlers: radloop.sopClassHandlers ?? [] };
     })
   );
 }

@@ -70,6 +70,16 @@ export interface ViewportGridService extends PubSub {
   getState(): ViewportGridState;
   getActiveViewportId(): string;
   setActiveViewportId(id: string): void;
+  setLayout(layout: {
+    numRows: number;
+    numCols: number;
+    findOrCreateViewport(position: number, positionId: string): {
+      viewportId: string;
+      displaySetInstanceUIDs: string[];
+      displaySetOptions: unknown[];
+      viewportOptions: Record<string, unknown>;
+    };
+  }): void;
   setDisplaySetsForViewport(change: { viewportId: string; displaySetInstanceUIDs: string[]; viewportOptions?: unknown }): void;
   setDisplaySetsForViewports(changes: { viewportId: string; displaySetInstanceUIDs: string[]; viewportOptions?: unknown }[]): void;
 }
@@ -175,6 +185,11 @@ export interface Extension {
   onModeEnter?(managers: Managers): void;
   onModeExit?(managers: Managers): void;
   getPanelModule?(managers: Managers): Panel[];
+  getSopClassHandlerModule?(managers: Managers): {
+    name: string;
+    sopClassUids: readonly string[];
+    getDisplaySetsFromSeries(instances: readonly InstanceMetadata[]): DisplaySet[];
+  }[];
   getCommandsModule?(managers: Managers): unknown;
   getCustomizationModule?(managers: Managers): { name: string; value: Record<string, unknown> }[];
 }

@@ -4,12 +4,16 @@ import { addStyles } from '../../shared/theme';
 import { watchPictures } from '../../shared/viewer/pictures';
 import { customizations } from './customizations';
 import { id } from './id';
+import { displaySetsOf, HANDLER, SOP_CLASS } from './maps/display_set';
+import { Painter } from './maps/grid';
+import { registerMaps } from './maps/loader';
 import { ResultsPanel } from './panel/ResultsPanel';
 import { keepSession } from './session/keeper';
 import { brand } from './session/logo';
 import { Opener } from './viewer/opener';
 
 let opener: Opener | null = null;
+let painter: Painter | null = null;
 
 const extension: Extension = {
   id,
@@ -18,18 +22,24 @@ const extension: Extension = {
     brand();
     keepSession();
     watchPictures();
+    registerMaps();
   },
   getPanelModule: () => [
     { name: 'results', iconName: 'tab-patient-info', iconLabel: 'AI results', label: 'AI results', component: ResultsPanel },
   ],
+  getSopClassHandlerModule: () => [{ name: HANDLER, sopClassUids: [SOP_CLASS], getDisplaySetsFromSeries: displaySetsOf }],
   getCustomizationModule: () => [{ name: 'global', value: customizations }],
   onModeEnter(managers) {
     opener?.stop();
+    painter?.stop();
+    painter = new Painter(managers);
     opener = new Opener(managers);
   },
   onModeExit() {
     opener?.stop();
+    painter?.stop();
     opener = null;
+    painter = null;
   },
 };
 

@@ -10,3 +10,14 @@ export const DicomMetadataStore: {
   getSeries(study: string, series: string): { instances: InstanceMetadata[] } | undefined;
   getInstance(study: string, series: string, sop: string): InstanceMetadata | undefined;
 };
+
+/** Images that are shown one after the other, with attributes of their own. */
+export interface ImageSet {
+  uid: string;
+  setAttributes(attributes: Record<string, unknown>): void;
+}
+
+export const classes: {
+  ImageSet: new (images: readonly InstanceMetadata[]) => ImageSet;
+  MetadataProvider: { addImageIdToUIDs(imageId: string, uids: Record<string, string | number>): void };
+};

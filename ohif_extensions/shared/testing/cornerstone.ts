@@ -4,3 +4,5 @@ export const utilities = {};
 export const Enums = {};
 export const eventTarget = {};
 export const segmentation = {};
+export const imageLoader = {};
+export const metaData = {};

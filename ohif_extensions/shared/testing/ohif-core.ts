@@ -3,3 +3,4 @@ export function useSystem(): never {
   throw new Error('no host in this test');
 }
 export const DicomMetadataStore = {};
+export const classes = {};

@@ -7,7 +7,9 @@ import type { StudyResults } from '../../../shared/study_results';
 import type { Correction, Finding, Findings, Job } from '../../../shared/types';
 import { correctionsOf, layOut, objectOf, vesselRows } from '../select';
 import { codeText, findingText, isUnderWay, jobText, numberText, timeText, unitText, valueText, vesselText } from '../words';
+import { Curves } from './Curves';
 import { LesionTable } from './LesionTable';
+import { Maps } from './Maps';
 import { Readers } from './Readers';
 import { ReportText } from './ReportText';
 import { Segments } from './Segments';
@@ -90,6 +92,8 @@ function Done({ job, findings, study, corrections }: { job: Job; findings: Findi
           </table>
         </>
       )}
+      {(findings.maps?.length ?? 0) > 0 && <Maps findings={findings} />}
+      {(findings.curves?.length ?? 0) > 0 && <Curves curves={findings.curves ?? []} />}
       <LesionTable findings={findings} />
       {segmentation && <Segments series={findings.source_series} sop={segmentation.sop_instance_uid} />}
       {more.length > 0 && (

@@ -6,6 +6,7 @@ import { jump } from '../../../shared/viewer/jump';
 import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from '../../../shared/viewer/overlay';
 import { displaySetOf } from '../../../shared/viewer/study';
 import { setWindow, viewportsOf } from '../../../shared/viewer/viewport';
+import { hasMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
 import { objectOf, openingSlice } from '../select';
 
 /** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
@@ -33,6 +34,12 @@ export async function openResult(
   const images = displaySetOf(services, findings.source_series);
   if (!images) {
     return;
+  }
+  if (hasMaps(findings)) {
+    rememberMaps(findings);
+    if (await until(() => mapsAreKnown(services, findings), over, 40)) {
+      showAll(services, findings);
+    }
   }
   const place = openingSlice(findings);
   const ready = (): boolean => viewportsOf(services, images.displaySetInstanceUID).length > 0;

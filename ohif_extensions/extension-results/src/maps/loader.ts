@@ -1,0 +1,135 @@
+// Frames of parametric maps as images of cornerstone: its own loader reads no floating point pixels, and no server need cut them.
+import { imageLoader, metaData, utilities, type Types } from '@cornerstonejs/core';
+
+import { dicomFile } from '../../../shared/client';
+import { appearanceOf, windowOf } from './appearance';
+import { floatPixels } from './float_pixels';
+
+export const SCHEME = 'radloopmap';
+
+export interface MapFrame {
+  study: string;
+  series: string;
+  sop: string;
+  /** From 1. */
+  frame: number;
+  frames: number;
+}
+
+export function imageIdOf({ study, series, sop, frame, frames }: MapFrame): string {
+  return `${SCHEME}:/studies/${study}/series/${series}/instances/${sop}/${frame}/${frames}`;
+}
+
+const ID = new RegExp(`^${SCHEME}:/studies/([\\d.]+)/series/([\\d.]+)/instances/([\\d.]+)/(\\d+)/(\\d+)$`);
+
+export function frameOf(imageId: string): MapFrame | null {
+  const found = ID.exec(imageId);
+  if (found === null) return null;
+  const [, study = '', series = '', sop = '', frame = '', frames = ''] = found;
+  return { study, series, sop, frame: Number(frame), frames: Number(frames) };
+}
+
+/** Two maps at most are kept here; cornerstone's own cache keeps the frames that were shown. */
+const MOST_KEPT = 2;
+const fetched = new Map<string, Promise<ArrayBuffer>>();
+
+function fileOf({ study, series, sop }: MapFrame): Promise<ArrayBuffer> {
+  const known = fetched.get(sop);
+  if (known) return known;
+  const file = dicomFile(study, series, sop);
+  fetched.set(sop, file);
+  file.catch(() => fetched.delete(sop));
+  for (const oldest of [...fetched.keys()].slice(0, Math.max(0, fetched.size - MOST_KEPT))) fetched.delete(oldest);
+  return file;
+}
+
+const values = new Map<string, Promise<Float32Array>>();
+
+function valuesOf(where: MapFrame, pixels: number): Promise<Float32Array> {
+  const known = values.get(where.sop);
+  if (known) return known;
+  const read = fileOf(where).then(file => {
+    const found = floatPixels(file, pixels * where.frames);
+    if (found === null) throw new Error('no floating point pixels');
+    fetched.delete(where.sop);
+    return found;
+  });
+  values.set(where.sop, read);
+  read.catch(() => values.delete(where.sop));
+  for (const oldest of [...values.keys()].slice(0, Math.max(0, values.size - MOST_KEPT * 4))) values.delete(oldest);
+  return read;
+}
+
+interface Plane {
+  rows: number;
+  columns: number;
+  rowPixelSpacing: number;
+  columnPixelSpacing: number;
+  sliceThickness?: number;
+  frameOfReferenceUID?: string;
+}
+
+async function load(imageId: string): Promise<Types.IImage> {
+  const where = frameOf(imageId);
+  const plane = metaData.get('imagePlaneModule', imageId) as Plane | undefined;
+  if (where === null || !plane?.rows) throw new Error('no frame of a map');
+  const pixels = plane.rows * plane.columns;
+  const all = await valuesOf(where, pixels);
+  const scalarData = all.slice((where.frame - 1) * pixels, where.frame * pixels);
+  for (let at = 0; at < pixels; at++) {
+    // Colours have none for what is undefined; the lowest is what the eye takes for nothing.
+    if (Number.isNaN(scalarData[at])) scalarData[at] = 0;
+  }
+  const [low, high] = appearanceOf(where.sop).window ?? windowOf(all);
+  return imageFrom(imageId, plane, scalarData, low, high);
+}
+
+function imageFrom(imageId: string, plane: Plane, scalarData: Float32Array, low: number, high: number): Types.IImage {
+  const { rows, columns } = plane;
+  const voxelManager = utilities.VoxelManager.createImageVoxelManager({
+    width: columns,
+    height: rows,
+    numberOfComponents: 1,
+    scalarData,
+    id: imageId,
+  });
+  let minPixelValue = Infinity;
+  let maxPixelValue = -Infinity;
+  for (const value of scalarData) {
+    if (value < minPixelValue) minPixelValue = value;
+    if (value > maxPixelValue) maxPixelValue = value;
+  }
+  return {
+    imageId,
+    minPixelValue,
+    maxPixelValue,
+    slope: 1,
+    intercept: 0,
+    windowCenter: (low + high) / 2,
+    windowWidth: high - low,
+    voiLUTFunction: 'LINEAR_EXACT' as Types.IImage['voiLUTFunction'],
+    getPixelData: () => scalarData,
+    getCanvas: () => document.createElement('canvas'),
+    rows,
+    columns,
+    height: rows,
+    width: columns,
+    color: false,
+    rgba: false,
+    numberOfComponents: 1,
+    columnPixelSpacing: plane.columnPixelSpacing,
+    rowPixelSpacing: plane.rowPixelSpacing,
+    ...(plane.sliceThickness === undefined ? {} : { sliceThickness: plane.sliceThickness }),
+    invert: false,
+    photometricInterpretation: 'MONOCHROME2',
+    sizeInBytes: scalarData.byteLength,
+    ...(plane.frameOfReferenceUID === undefined ? {} : { FrameOfReferenceUID: plane.frameOfReferenceUID }),
+    dataType: 'Float32Array',
+    voxelManager: voxelManager as NonNullable<Types.IImage['voxelManager']>,
+  };
+}
+
+/** Makes the images known to cornerstone. */
+export function registerMaps(): void {
+  imageLoader.registerImageLoader(SCHEME, imageId => ({ promise: load(imageId) as Promise<Record<string, unknown> & Types.IImage> }));
+}
