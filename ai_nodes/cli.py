@@ -14,15 +14,17 @@ from ai_nodes.analysis import Outcome, analyse
 from ai_nodes.ops.region_file import load_region
 from ai_nodes.pipeline import Pipeline, Settings
 from ai_nodes.registry import PIPELINES
+from dicom_services.dicom.dynamic_series import join_dynamic
 from dicom_services.dicom.intake import InputSeries, open_input
 from dicom_services.dicom.write import to_bytes
-from dicom_services.domain.findings import Code, Measurement, Observation
+from dicom_services.domain.findings import Code, Curve, Measurement, Observation
 from dicom_services.errors import ConfigError, InputError
 from dicom_services.refusals import refusal_of_path, sentence
 from dicom_services.routes import check_rules, explain
 from dicom_services.settings import read_settings
 
 DONE, REFUSED = 0, 3
+SHOWN_PLACES = 3
 UNASSIGNED = "lesions not assigned to a vessel"
 
 
@@ -39,6 +41,14 @@ def analyze(
     everything_above_130: Annotated[
         bool, typer.Option("--everything-above-130", help="Score the whole volume, bones too.")
     ] = False,
+    aif: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K,J,I", help="Voxel of the artery, from 0; give it several times."),
+    ] = None,
+    settings_of_rule: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the pipeline, as in rules."),
+    ] = None,
 ) -> None:
     """Analyse DICOM without a server: writes .dcm results and findings.json, prints a table.
 
@@ -51,14 +61,20 @@ def analyze(
         raise ConfigError(code)
     if not source.exists() or (region is not None and not region.is_file()):
         raise ConfigError("input_missing")
-    settings: Settings = {"region": "everything"} if everything_above_130 else {}
+    settings = _settings(settings_of_rule or [])
+    if everything_above_130:
+        settings["region"] = "everything"
+    if aif:
+        settings["aif"] = " ".join(aif)
     if region is not None:
         _require_sound(region)
     found = open_input(source)
+    if chosen.dynamic:
+        found = join_dynamic(found)
     refused = found[0].refused if found else {}
     if refused:
         typer.echo(sentence(refused), err=True)
-    picked = _pick(found, pipeline, series, by_hand=bool(settings or region))
+    picked = _pick(found, pipeline, series, by_hand=bool(settings or region or chosen.dynamic))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -106,6 +122,28 @@ def pipelines(
     for name, one in PIPELINES.items():
         table.add_row(name, one.version, one.card.intended_use, one.card.trained_on)
     Console().print(table)
+
+
+def _settings(words: list[str]) -> Settings:
+    """NAME=VALUE as the TOML of a rule has it: whole numbers, decimals, true, false, else text."""
+    settings: Settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ConfigError("pipeline_settings")
+        settings[name] = _value(value)
+    return settings
+
+
+def _value(word: str) -> float | int | str | bool:
+    if word in ("true", "false"):
+        return word == "true"
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _require_sound(region: Path) -> None:
@@ -174,10 +212,19 @@ def _print(console: Console, pipeline: Pipeline, outcome: Outcome, out: Path) ->
             table.add_row(name, _number(finding.value), _unit(finding.unit))
         elif isinstance(finding, Observation):
             table.add_row(finding.what.meaning, finding.value.meaning, "")
+        elif isinstance(finding, Curve) and finding.places:
+            table.add_row(f"{finding.label} voxels (k,j,i)", _places(finding.places), "")
     console.print(table)
     files = ", ".join(entry["file"] for entry in outcome.document["results"])
     console.print(f"{files}, findings.json in {out}", highlight=False)
     console.print("Research use only, not a medical device.", highlight=False)
+
+
+def _places(places: tuple[tuple[int, int, int], ...]) -> str:
+    """The first few, as `--aif` takes them."""
+    shown = " ".join(",".join(map(str, place)) for place in places[:SHOWN_PLACES])
+    more = len(places) - SHOWN_PLACES
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _number(value: float) -> str:

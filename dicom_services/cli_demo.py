@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,20 +21,38 @@ if TYPE_CHECKING:
     from dicom_services.data_folder import DataFolder
     from dicom_services.demo import Row
     from dicom_services.errors import Fact
+    from dicom_services.perfusion_phantom import Kind
 
 DEMO_USER: Final = "demo"
 
 
+class PhantomKind(StrEnum):
+    """What `radloop phantom` makes."""
+
+    CALCIUM = "calcium"
+    DSC = "dsc"
+    CTP = "ctp"
+
+
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder for the slices and truth.json.")],
+    kind: Annotated[
+        PhantomKind,
+        typer.Option(help="Cardiac CT, or a head with a stroke as DSC-MRI or CT perfusion."),
+    ] = PhantomKind.CALCIUM,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 7,
-    slices: Annotated[int, typer.Option(min=30, max=400)] = 50,
+    slices: Annotated[int, typer.Option(min=30, max=400, help="Of the cardiac CT.")] = 50,
 ) -> None:
-    """Write a made-up cardiac CT of known calcium score as DICOM."""
-    from dicom_services.phantom_command import write_phantom
+    """Write a made-up scan whose answer is known as DICOM."""
+    from dicom_services import phantom_command
 
-    truth = write_phantom(out, seed, slices)
-    typer.echo(f"{slices} slices in {out}; Agatston score on paper {truth['agatston']:.1f}")
+    if kind is PhantomKind.CALCIUM:
+        truth = phantom_command.write_phantom(out, seed, slices)
+        typer.echo(f"{slices} slices in {out}; Agatston score on paper {truth['agatston']:.1f}")
+        return
+    scan: Kind = "DSC" if kind is PhantomKind.DSC else "CTP"
+    truth = phantom_command.write_perfusion_phantom(out, scan, seed)
+    typer.echo(phantom_command.sentence(out, truth))
 
 
 def demo(

@@ -170,6 +170,7 @@ class PerfusionPhantom:
             "kind": self.scan.kind,
             "times": self.scan.times,
             "interval_s": self.scan.interval_s,
+            "slices": grid.shape[0],
             "shape": list(grid.shape),
             "brain_ml": round(self.volume_ml(head.brain), 3),
             "core_ml": round(core, 3),

@@ -1,4 +1,4 @@
-"""`radloop phantom`: a made-up cardiac CT of known score, as DICOM and as truth.json."""
+"""`radloop phantom`: made-up scans whose answer is known, as DICOM and as truth.json."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from dicom_services.dicom.ct_writer import write_ct_series
+from dicom_services.dicom.dynamic_writer import Described, write_dynamic_series
+from dicom_services.perfusion_phantom import Kind, PerfusionScan, perfusion_phantom
 from dicom_services.phantom import Phantom, Scan, random_phantom
 
 SLICES: Final = 50
@@ -42,3 +44,22 @@ def write_phantom(folder: Path, seed: int = 7, slices: int = SLICES) -> dict[str
     truth = phantom.truth()
     (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", "utf-8")
     return truth
+
+
+def write_perfusion_phantom(folder: Path, kind: Kind, seed: int = 7) -> dict[str, object]:
+    """Write a perfusion phantom's images and truth.json into `folder`; the truth."""
+    phantom = perfusion_phantom(PerfusionScan(kind), seed=seed)
+    described = Described(seed=f"perfusion-{kind}-{seed}")
+    write_dynamic_series(phantom.volume, folder, described)
+    truth = phantom.truth()
+    (folder / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", "utf-8")
+    return truth
+
+
+def sentence(folder: Path, truth: dict[str, object]) -> str:
+    """What a perfusion phantom holds, for whoever made it."""
+    return (
+        f"{truth['times']} times of {truth['slices']} slices in {folder}; on paper "
+        f"hypoperfused {truth['hypoperfused_ml']} ml, core {truth['core_ml']} ml, "
+        f"mismatch {truth['mismatch_ratio']}"
+    )

@@ -172,7 +172,7 @@ def headline(findings: Sequence[Finding]) -> str:
 def _volumes(result: PerfusionResult) -> list[Finding]:
     risk, at = result.risk, result.thresholds
     part = f"{100.0 * at.core_part:g} %"
-    slow = f"Tmax > {at.tmax_s:g} s: volume of hypoperfused tissue, the core in it"
+    slow = f"Tmax > {at.tmax_s:g} s: hypoperfused tissue with its core"
     found: list[Finding] = [
         Measurement(VOLUME, risk.hypoperfused_ml, MILLILITRE, BRAIN, None, RISK_KEY, slow),
         Measurement(
@@ -182,7 +182,7 @@ def _volumes(result: PerfusionResult) -> list[Finding]:
             BRAIN,
             None,
             CORE_KEY,
-            f"core: volume with flow below {part} of normal tissue within Tmax > {at.tmax_s:g} s",
+            f"core: flow below {part} of normal, within Tmax > {at.tmax_s:g} s",
         ),
         Measurement(
             MISMATCH,
@@ -191,15 +191,15 @@ def _volumes(result: PerfusionResult) -> list[Finding]:
             BRAIN,
             None,
             RISK_KEY,
-            "Mismatch volume: hypoperfused and not core",
+            "mismatch volume: hypoperfused, not core",
         ),
     ]
     ratio = risk.mismatch_ratio
     if ratio is not None:
-        words = "Mismatch ratio: hypoperfused volume over core volume"
+        words = "mismatch ratio: hypoperfused over core"
         found.append(Measurement(RATIO, ratio, RATIO_UNIT, BRAIN, None, RISK_KEY, words))
     if risk.reference.any():
-        words = f"Mean flow of normal tissue (Tmax up to {at.normal_tmax_s:g} s, other half)"
+        words = f"mean flow of normal tissue: Tmax up to {at.normal_tmax_s:g} s, other half"
         found.append(
             Measurement(
                 MAP_CODES["CBF"], risk.reference_cbf, FLOW_UNIT, BRAIN, None, CORE_KEY, words
@@ -302,17 +302,17 @@ def _curves(result: PerfusionResult) -> list[Finding]:
 def _vessel_numbers(result: PerfusionResult) -> list[Finding]:
     facts = result.artery.facts
     numbers = (
-        (PEAK, "peak", result.curve_unit, "Peak of the arterial input"),
-        (ARRIVAL, "arrival_s", SECOND, "Arterial input reaches a tenth of its peak"),
-        (PEAK_TIME, "peak_s", SECOND, "Peak of the arterial input after the first image"),
-        (WIDTH, "fwhm_s", SECOND, "Full width of the arterial input at half its height"),
+        (PEAK, "peak", result.curve_unit, "AIF: peak"),
+        (ARRIVAL, "arrival_s", SECOND, "AIF: reaches a tenth of its peak"),
+        (PEAK_TIME, "peak_s", SECOND, "AIF: peak after the first image"),
+        (WIDTH, "fwhm_s", SECOND, "AIF: full width at half its height"),
     )
     found: list[Finding] = [
         Measurement(what, facts[name], unit, ARTERY, None, AIF_KEY, words)
         for what, name, unit, words in numbers
         if math.isfinite(facts.get(name, math.nan))
     ]
-    words = "Root mean square over the head of its most displaced image"
+    words = "head motion: most displaced image, root mean square"
     found.append(
         Measurement(HEAD_MOTION, result.motion.worst_mm, MILLIMETRE, BRAIN, None, BRAIN_KEY, words)
     )
