@@ -27,6 +27,7 @@ from dicom_services.dicom.header import Header, counter, doubles, integer, numbe
     _ACQUISITION_DATE,
     _ACQUISITION_TIME,
     _TRIGGER,
+    _TRIGGER_DELAY,
     _CONTENT_DATE,
     _CONTENT_TIME,
     _ACQUISITION,
@@ -45,6 +46,7 @@ from dicom_services.dicom.header import Header, counter, doubles, integer, numbe
     "AcquisitionDate",
     "AcquisitionTime",
     "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
     "ContentDate",
     "ContentTime",
     "AcquisitionNumber",
@@ -72,8 +74,9 @@ frame_acquisition    Frame Acquisition DateTime (0018,9074), same place: when th
 acquisition_datetime Acquisition DateTime (0008,002A), PS3.3 C.7.6.1: when the data began; of a
                      multi-frame object (C.8.13.1) it is one for all frames, and so tells nothing
 acquisition_time     Acquisition Date and Time (0008,0022) (0008,0032), PS3.3 C.7.6.1
-trigger              Trigger Time (0018,1060), PS3.3 C.8.3.1: after the R wave of a cine; makers
-                     write there the time since the start of a dynamic scan
+trigger              Trigger Time (0018,1060), PS3.3 C.8.3.1, or Nominal Cardiac Trigger Delay Time
+                     (0020,9153), PS3.3 C.7.6.16.2.7: after the R wave of a cine; makers write
+                     into the former the time since the start of a dynamic scan
 content              Content Date and Time (0008,0023) (0008,0033), PS3.3 C.7.6.1: when the image
                      was made, by a computer that may lag behind the scanner
 """
@@ -132,7 +135,7 @@ def read_moment(header: Header) -> Moment:
             _datetime_us(text(header, _FRAME_ACQUIRED)),
             _datetime_us(text(header, _ACQUIRED)),
             _dated_us(header, _ACQUISITION_DATE, _ACQUISITION_TIME),
-            _scaled(numbers(header, _TRIGGER), 1000.0),
+            _scaled(numbers(header, _TRIGGER) or doubles(header, _TRIGGER_DELAY), 1000.0),
             _dated_us(header, _CONTENT_DATE, _CONTENT_TIME),
         ),
         acquisition=acquisition if framewise is None else framewise,

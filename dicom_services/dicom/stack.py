@@ -124,10 +124,9 @@ def _once_by_moment(place: Sequence[Slice]) -> list[Slice]:
         alike.setdefault((one.series, one.moment, one.number, one.frame), []).append(one)
     kept: list[Slice] = []
     for several in alike.values():
-        kept += several[:1]
         if len(several) > 1:
-            seen = {_pixel_digest(several[0])}
-            kept += [one for one in several[1:] if (told := _pixel_digest(one)) not in seen]
+            several = [*{_pixel_digest(one): one for one in reversed(several)}.values()]
+        kept += several
     return kept
 
 
