@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_nodes.ops.bolus_shape import clipped_tops, shape_facts
-from ai_nodes.ops.concentration import checked_times
+from ai_nodes.ops.concentration import checked_times, column_noise
 from dicom_services.errors import InputError
 
 AREA_SHARE: Final = 0.10
 """Mouridsen K et al. Magn Reson Med 2006;55:524-531, Methods: the tenth of largest area..."""
 SMOOTH_SHARE: Final = 0.75
 """...of which the roughest quarter is left out..."""
+ROUGH: Final = 0.1
+"""...as far as its noise is above a tenth of its peak. Mouridsen's measure, the squared second
+difference, is greatest for the sharpest bolus where there is little noise, which is the artery; the
+median of neighbours' differences sees the noise alone. Both are ours."""
 CLUSTERS: Final = 5
 """...and the rest is split into five clusters, twice."""
 ROUNDS: Final = 100
@@ -25,6 +29,8 @@ FULL_SHARE: Final = 0.5
 LEAST_CANDIDATES: Final = 5
 VEIN_SHARE: Final = 0.01
 VEIN_VOXELS: Final = 10
+LATER_S: Final = 1.0
+"""First moment of a vein after the artery's, at least: blood needs 3 s or more through tissue."""
 
 Place = tuple[int, int, int]
 
@@ -65,8 +71,8 @@ def find_aif(
     """The arterial input, without a person.
 
     1. Curves with NaN and curves with a clipped top are left out.
-    2. The tenth with the largest areas stays, and of it the three quarters with the least
-       roughness (median size of the second difference of the curve of unit area).
+    2. The tenth with the largest areas stays, without those of its quarter with the most noise
+       for their peak that have more than `ROUGH`.
     3. k-means of the curves of unit area, five clusters, started from fifths by first moment:
        the cluster whose mean has the least first moment stays, if it has five voxels. Twice.
     4. Of the last cluster, voxels with at least half of its highest peak are averaged.
@@ -117,8 +123,8 @@ def find_vof(
     *,
     index: NDArray[np.intp] | None = None,
 ) -> ArterialInput:
-    """The venous output: the ten highest of the hundredth with the largest areas that peak no
-    earlier than the artery and are not clipped.
+    """The venous output: of curves that come later than the artery and are not clipped, the
+    hundredth with the largest areas, and of these the ten highest.
 
     Large veins are the only voxels that blood fills: their areas are the largest there are.
 
@@ -135,13 +141,16 @@ def find_vof(
     curves, flat = _within(concentration, mask, index)
     good = np.asarray(np.isfinite(curves).all(axis=0))
     good[good] = ~clipped_tops(curves[:, good], times)
-    good &= times[np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)] >= aif.facts["peak_s"]
+    weights = np.gradient(times)
+    whole = np.where(good, curves, 0.0).astype(np.float64)
+    area = weights @ whole
+    artery_s = float((weights * times) @ aif.values) / float(weights @ aif.values)
+    good &= (area > 0.0) & ((weights * times) @ whole >= (artery_s + LATER_S) * area)
     if good.sum() < LEAST_CANDIDATES:
         raise InputError("no_vof", voxels=int(good.sum()))
     places = np.flatnonzero(good)
-    area = np.gradient(times) @ curves[:, places].astype(np.float64)
     most = max(VEIN_VOXELS, round(VEIN_SHARE * len(places)))
-    large = places[np.argsort(-area, kind="stable")[:most]]
+    large = places[np.argsort(-area[places], kind="stable")[:most]]
     high = large[np.argsort(-curves[:, large].max(axis=0), kind="stable")[:VEIN_VOXELS]]
     values = curves[:, high].mean(axis=1, dtype=np.float64)
     facts = {"candidates": float(len(large))}
@@ -203,7 +212,7 @@ def _candidates(
 ) -> tuple[NDArray[np.intp], int]:
     """Columns with large areas and smooth shapes, and how many large ones are clipped."""
     area = weights @ curves
-    good = np.flatnonzero(np.isfinite(area) & (area > 0.0) & (np.nanmax(curves, axis=0) > 0.0))
+    good = np.flatnonzero(np.isfinite(area) & (area > 0.0))
     if len(good) < LEAST_CANDIDATES:
         raise InputError("no_aif", voxels=len(good))
     count = max(LEAST_CANDIDATES, round(AREA_SHARE * len(good)))
@@ -212,11 +221,9 @@ def _candidates(
     left = large[~clipped]
     if len(left) < LEAST_CANDIDATES:
         raise InputError("saturated_aif", clipped=int(clipped.sum()))
-    # Their sum of squares is greatest for the sharpest bolus where there is little noise, which is
-    # the artery; the median sees the noise alone, as a bolus fills less than half of the frames.
-    rough = np.median(np.abs(np.diff(curves[:, left] / area[left], 2, axis=0)), axis=0)
-    smooth = max(LEAST_CANDIDATES, round(SMOOTH_SHARE * len(left)))
-    return left[np.argsort(rough, kind="stable")[:smooth]], int(clipped.sum())
+    rough = column_noise(curves[:, left]) / curves[:, left].max(axis=0)
+    smooth = left[rough <= max(ROUGH, float(np.quantile(rough, SMOOTH_SHARE)))]
+    return smooth, int(clipped.sum())
 
 
 def _earliest(

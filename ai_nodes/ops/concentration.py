@@ -30,6 +30,9 @@ SLOW_START: Final = 1.0 / 3.0
 does see (gamma variates with alpha 3, beta 1.5 and 2.5 s, through tissue); ours."""
 UNEVEN: Final = 0.02
 """Steps that differ by less than this share of the median are even: clocks, not protocols."""
+UNSTEADY_SIGMAS: Final = 4.0
+MOST_UNSTEADY: Final = 5
+"""More frames than these do not belong to the approach to the steady state; ours."""
 NORMAL_DIFFERENCE: Final = 0.9539
 """Median size of the difference of two unit normal deviates: 0.6745 times the root of 2."""
 CHUNK: Final = 8192
@@ -170,18 +173,15 @@ def _arrival(
     rise: NDArray[np.float64], times: NDArray[np.float64], top: int, noise: float
 ) -> tuple[int, int]:
     """First frame of the steady state, and the knot of the best fit up to the top."""
+    middle = 0.5 * (rise[top] + np.median(rise[: top + 1]))
+    low = rise[: int(np.flatnonzero(rise[: top + 1] <= middle)[-1]) + 1]
+    level = float(np.median(low))
+    limit = UNSTEADY_SIGMAS * max(noise, 1.4826 * float(np.median(np.abs(low - level))))
+    limit = max(limit, 1e-9 * abs(level))
     start = 0
-    for _ in range(4):
-        knot = _knot(rise[start : top + 1], times[start : top + 1]) + start
-        rest = rise[start + 1 : knot + 1]
-        if len(rest) < 3:
-            break
-        level = float(np.median(rest))
-        limit = 4.0 * max(noise, 1.4826 * float(np.median(np.abs(rest - level))), 1e-12)
-        if abs(rise[start] - level) <= limit:
-            break
+    while start < min(MOST_UNSTEADY, len(low) - 4) and abs(rise[start] - level) > limit:
         start += 1
-    return start, knot
+    return start, start + _knot(rise[start : top + 1], times[start : top + 1])
 
 
 def _knot(rise: NDArray[np.float64], times: NDArray[np.float64]) -> int:
