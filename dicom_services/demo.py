@@ -221,7 +221,10 @@ def _containers(items: Any, code: str) -> Iterator[Dataset]:
 
 def _code(item: Dataset) -> str:
     names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
+    if not names:
+        return ""
+    # A value of more than 16 characters stands in another attribute (PS3.3 table 8.8-1).
+    return str(names[0].get("CodeValue") or names[0].get("LongCodeValue") or "")
 
 
 def _meaning(item: Dataset) -> str:
