@@ -125,7 +125,8 @@ def vote(
     """
     share = _shares(weights, len(masks))
     found = rater_patterns(masks)
-    return np.asarray(found.spread(found.said @ share > 0.5))
+    # Half by rounding alone is still half.
+    return np.asarray(found.spread(found.said @ share > 0.5 + 1e-12))
 
 
 def vote_by_confidence(
