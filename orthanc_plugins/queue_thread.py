@@ -22,7 +22,7 @@ MAX_LOST: Final = 5
 """How often a job that ended without its report is run again."""
 OVERDUE_S: Final = 120.0
 """Beyond its longest wait or its longest run, within this the queue gives a job up by itself."""
-RIPE_S: Final = 15.0
+RIPE_S: Final = 10.0
 """So long the queue may take to move a job on whose predecessors have all ended."""
 _RIPE: Final = "ripe"
 _UNDER_WAY: Final = frozenset(

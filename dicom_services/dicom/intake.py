@@ -57,10 +57,30 @@ _TEXTS: Final = (
     "ConvolutionKernel",
     "ContrastBolusAgent",
     "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "SequenceName",
+    "PulseSequenceName",
+    "MRAcquisitionType",
+    "AcquisitionContrast",
+    "DiffusionBValue",
 )
-_NUMBERS: Final = ("SliceThickness", "KVP", "SpacingBetweenSlices")
-_COUNTS: Final = ("ImagesInAcquisition", "NumberOfFrames", "NumberOfTemporalPositions")
-_MATRIX: Final = ("Rows", "Columns")
+_NUMBERS: Final = (
+    "SliceThickness",
+    "KVP",
+    "SpacingBetweenSlices",
+    "EchoTime",
+    "RepetitionTime",
+    "FlipAngle",
+    "MagneticFieldStrength",
+)
+_COUNTS: Final = (
+    "ImagesInAcquisition",
+    "NumberOfFrames",
+    "NumberOfTemporalPositions",
+    "TemporalPositionIdentifier",
+)
+_MATRIX: Final = ("Rows", "Columns", "NumberOfTimeSlots")
 _GROUPING: Final = ("StudyInstanceUID", "SeriesInstanceUID")
 # Type 1 in a DICOMDIR and nowhere else, PS3.3 F.3.2.2.
 _MEDIA_INDEX: Final = "OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity"
