@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_nodes.ops.blending import fold
+from ai_nodes.ops.blending import Blend
 from ai_nodes.ops.device import Budget, is_out_of_memory, release_memory
 from ai_nodes.ops.runtimes import Network
-from ai_nodes.ops.windows import (
-    Window,
-    WindowSettings,
-    gaussian,
-    mirrorings,
-    padding,
-    places,
-)
-from dicom_services.errors import CorruptError, InputError
+from ai_nodes.ops.windows import Window, WindowSettings, mirrorings, padding, places
+from dicom_services.errors import InputError
 
 SMALLER_WINDOW: Final = "smaller_window"
 CPU_FALLBACK: Final = "cpu_fallback"
-_FLOAT_BYTES: Final = 4
 
 Array = NDArray[np.float32]
 
@@ -96,9 +88,8 @@ def predict(
     Raises
     ------
     InputError
-        `out_of_memory` when no window is small enough.
-    CorruptError
-        `model_output` when what comes back has another shape or is not finite.
+        `out_of_memory` when no window is small enough, `model_output` when what comes back has
+        another shape or is not finite.
     """
     if volume.ndim != 4 or volume.dtype != np.float32:
         raise ValueError("a volume is (channels, k, j, i) float32")
@@ -201,12 +192,9 @@ def _predict(
         volume = np.pad(volume, ((0, 0), *pads), constant_values=settings.pad_value)
         tissue = None if tissue is None else np.pad(tissue, pads)
     jobs, skipped = _jobs(volume, settings, tissue)
-    mean, weight = _blended(network, volume, settings, budget, jobs)
-    inside = tuple(
-        slice(before, before + size) for (before, _), size in zip(pads, shape, strict=True)
+    values = _blended(network, volume, settings, budget, jobs).result(
+        tuple(slice(before, before + size) for (before, _), size in zip(pads, shape, strict=True))
     )
-    values = mean[(slice(None), *inside)]
-    _activate(values, settings, None if not skipped else weight[inside] == 0.0)
     report = InferenceReport(
         codes=(),
         device=network.device.name,
@@ -216,7 +204,7 @@ def _predict(
         windows=len(jobs),
         skipped=skipped,
     )
-    return Prediction(np.ascontiguousarray(values), report)
+    return Prediction(values, report)
 
 
 def _jobs(
@@ -242,57 +230,14 @@ def _blended(
     settings: WindowSettings,
     budget: Budget,
     jobs: list[Window],
-) -> tuple[Array, Array]:
-    """Mean and summed weight over the padded volume."""
-    along = gaussian(settings.window, settings.sigma)
-    batch = np.empty((settings.batch, len(volume), *settings.window), np.float32)
-    weight = np.zeros(volume.shape[1:], np.float32)
-    mean: Array | None = None
-    # Air alone: one pass still tells how many classes there are.
-    first = jobs or [Window(next(places(weight.shape, settings)), ())]
-    for at in range(0, len(first), settings.batch):
-        now = first[at : at + settings.batch]
-        for row, window in zip(batch, now, strict=False):
-            axes = tuple(axis + 1 for axis in window.mirrored)
-            row[...] = np.flip(volume[(slice(None), *window.place)], axes)
-        out = network.run(batch if network.whole_batches else batch[: len(now)])
-        if mean is None:
-            mean = _room(out, batch, volume.shape[1:], budget)
-        for said, window in zip(out, now, strict=False):
-            if jobs:
-                fold(mean, weight, said, along, window)
-    if mean is None:
-        raise CorruptError("model_output")
-    return mean, weight
-
-
-def _room(out: Any, batch: Array, shape: Sequence[int], budget: Budget) -> Array:
-    """Zeros for the mean, once the first output says how many classes there are."""
-    if out.ndim != 5 or tuple(out.shape[2:]) != batch.shape[2:]:
-        raise CorruptError("model_output")
-    if int(np.prod(shape)) * out.shape[1] * _FLOAT_BYTES > budget.bytes:
-        raise MemoryError
-    return np.zeros((out.shape[1], *shape), np.float32)
-
-
-def _activate(values: Array, settings: WindowSettings, uncovered: Any) -> None:
-    """Logits to probabilities, in place, slice by slice."""
-    if not np.isfinite(values.sum(dtype=np.float64)):
-        raise CorruptError("model_output")
-    if settings.activation == "none":
-        return
-    for k in range(values.shape[1]):
-        plane = values[:, k]
-        if settings.activation == "softmax":
-            plane -= plane.max(axis=0)
-            np.exp(plane, out=plane)
-            plane /= plane.sum(axis=0)
-        else:
-            np.negative(plane, out=plane)
-            np.exp(plane, out=plane)
-            plane += np.float32(1.0)
-            np.reciprocal(plane, out=plane)
-        if uncovered is not None:
-            plane[:, uncovered[k]] = 0.0
-            if settings.activation == "softmax":
-                plane[0, uncovered[k]] = 1.0
+) -> Blend:
+    """Every window through the network, folded into one volume."""
+    blend = network.blend(volume, settings, budget)
+    if not jobs:
+        # Air alone: one pass, folded nowhere, still tells how many classes there are.
+        place = next(places((volume.shape[1], volume.shape[2], volume.shape[3]), settings))
+        blend.fold(network.run(blend.cut([Window(place, ())], whole=True)), [])
+    for at in range(0, len(jobs), settings.batch):
+        now = jobs[at : at + settings.batch]
+        blend.fold(network.run(blend.cut(now, whole=network.whole_batches)), now)
+    return blend

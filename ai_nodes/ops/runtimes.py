@@ -7,7 +7,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ai_nodes.ops.blending import Blend
 from ai_nodes.ops.device import Budget, Device, choose_device, measure_budget
+from ai_nodes.ops.windows import WindowSettings
 from dicom_services.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +43,9 @@ class Network(Protocol):
 
     def run(self, batch: Any) -> Any:
         """One pass."""
+
+    def blend(self, volume: NDArray[np.float32], settings: WindowSettings, budget: Budget) -> Blend:
+        """What batches for this network are cut from and its answers are folded into."""
 
     def on_cpu(self) -> AbstractContextManager[Network]:
         """The same network on the processor for as long as the block lasts."""

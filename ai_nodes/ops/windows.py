@@ -104,7 +104,8 @@ def gaussian(window: Triple, sigma: float) -> tuple[NDArray[np.float32], ...]:
     weights = []
     for side in window:
         away = (np.arange(side) - (side - 1) / 2.0) / (sigma * side)
-        weights.append(np.exp(-0.5 * away**2).astype(np.float32))
+        # Above zero, so that a corner that one window alone covers has a mean.
+        weights.append(np.maximum(np.exp(-0.5 * away**2), 1e-10).astype(np.float32))
     return tuple(weights)
 
 
