@@ -169,6 +169,7 @@ REASONS: Final = {
     "pixel_data_short": "The pixel data are shorter than the image",
     "pixel_format": "The pixel format is not supported",
     "positions_repeat": "Different images lie at the same place",
+    "predecessor_failed": "An analysis that this one builds on brought no result",
     "probability": "A probability lies outside 0 to 1",
     "quarantine_ambiguous": "More than one refused file begins with that identifier",
     "region_empty": "The given region holds no voxel",
