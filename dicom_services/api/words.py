@@ -20,10 +20,13 @@ _WORDS: Final = {
     "job_died": "The process that analysed the series died",
     "job_timeout": "The analysis took longer than is allowed",
     "out_of_memory": "The analysis needs more memory than there is",
+    "predecessor_unfinished": "An analysis that this one builds on has not ended yet",
     "pipeline_unknown": "No node of this site knows the analysis",
     "report_lost": "The analysis ended without a report, again and again",
     "routing_failed": "The routing rules could not be applied to the series",
     "run_again": "Somebody had the analysis run again",
+    "too_many_jobs": "More analyses come before this one than it can wait for",
+    "too_many_series": "More series belong together than one analysis can read",
     "unreadable_headers": "The headers of the series could not be read",
 }
 

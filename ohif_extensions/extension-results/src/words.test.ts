@@ -64,6 +64,12 @@ describe('states', () => {
     expect(jobText(job)).toBe('being analysed: reading images');
   });
 
+  it('tells a job that waits for others from a study that waits for images', () => {
+    const job = { state: 'waiting', stage: 'after', code: '', reason: '', superseded: false };
+    expect(jobText(job)).toBe('waiting for other analyses');
+    expect(jobText({ ...job, stage: '' })).toBe('waiting for more images');
+  });
+
   it('counts queued and running as under way, refused not', () => {
     expect(['queued', 'running', 'stored'].every(isUnderWay)).toBe(true);
     expect(isUnderWay('refused')).toBe(false);

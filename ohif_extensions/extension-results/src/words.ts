@@ -114,6 +114,9 @@ export function jobText(job: Pick<Job, 'state' | 'stage' | 'code' | 'reason' | '
   if (job.superseded) {
     return 'replaced by a newer result';
   }
+  if (job.state === 'waiting' && job.stage === 'after') {
+    return 'waiting for other analyses';
+  }
   const state = stateText(job.state, job.code);
   if (job.state === 'running' && job.stage !== '') {
     return `${state}: ${job.stage.replaceAll('_', ' ')}`;
