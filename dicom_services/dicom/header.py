@@ -68,6 +68,8 @@ class Header:
         Whether it ended at floating-point pixel data.
     whole : bool
         False when the file ends inside its header.
+    plain : mapping
+        Values of the dataset as they stand in the file, by tag, but for sequences and long ones.
     frame : mapping
         Values of one frame of a multi-frame file by tag; they count before those of the dataset.
     """
@@ -78,6 +80,7 @@ class Header:
     groups_at: int
     float_pixels: bool
     whole: bool
+    plain: Mapping[int, bytes] = field(default_factory=dict)
     frame: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
@@ -180,6 +183,7 @@ def _inflate(stream: BinaryIO) -> bytes:
 
 
 def _read_elements(stream: BinaryIO, syntax: str, wanted: Iterable[BaseTag]) -> Header:
+    named: list[BaseTag | int] = [*wanted]
     stopped: list[int] = []
 
     def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -194,7 +198,7 @@ def _read_elements(stream: BinaryIO, syntax: str, wanted: Iterable[BaseTag]) -> 
             syntax == IMPLICIT_LITTLE,
             syntax != EXPLICIT_BIG,
             stop_when=stop,
-            specific_tags=list(wanted),
+            specific_tags=named,
         )
     except Exception as error:  # pydicom raises almost anything on broken files
         if isinstance(error, InputError | MemoryError):
@@ -209,7 +213,23 @@ def _read_elements(stream: BinaryIO, syntax: str, wanted: Iterable[BaseTag]) -> 
     elif not tag:
         here = stream.tell()
         whole = here <= stream.seek(0, io.SEEK_END) and not _cut(dataset)
-    return Header(dataset, syntax, pixels, groups_at, tag in _FLOAT_PIXELS, whole)
+    plain = _plain(dataset, named)
+    return Header(dataset, syntax, pixels, groups_at, tag in _FLOAT_PIXELS, whole, plain)
+
+
+def _plain(dataset: Dataset, wanted: Iterable[int]) -> dict[int, bytes]:
+    """The short values of a dataset, under the very tags that are asked for.
+
+    A dictionary need not compare what is identical, and pydicom's tags take long to compare.
+    """
+    own = {tag: tag for tag in wanted}
+    return {
+        own.get(element.tag, element.tag): element.value
+        for element in dataset.values()
+        if isinstance(element, RawDataElement)
+        and isinstance(element.value, bytes)
+        and len(element.value) <= _TEXT_BYTES
+    }
 
 
 def _span(stream: BinaryIO, order: str) -> PixelSpan:
@@ -246,17 +266,15 @@ def _clean(value: bytes) -> str:
 
 def raw_bytes(header: Header, tag: BaseTag) -> bytes:
     """The bytes of a value as they stand in the file; empty when it is absent or overlong."""
-    if tag in header.frame:
-        return header.frame[tag]
-    element = _raw(header.dataset, tag)
-    value = element.value if element is not None else None
-    return value if isinstance(value, bytes) and len(value) <= _TEXT_BYTES else b""
+    value = header.frame.get(tag)
+    return header.plain.get(tag, b"") if value is None else value
 
 
 def has(header: Header, tag: BaseTag) -> bool:
     """Whether an element is there and not empty."""
-    if tag in header.frame:
-        return bool(header.frame[tag])
+    value = header.frame.get(tag) or header.plain.get(tag)
+    if value:
+        return True
     try:
         element = header.dataset.get_item(tag) if tag in header.dataset else None
     except Exception:  # noqa: BLE001 - as above

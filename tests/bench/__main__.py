@@ -7,6 +7,7 @@ import sys
 
 BENCHES = (
     "read",
+    "dynamic",
     "write",
     "agatston",
     "ingest",
