@@ -29,6 +29,8 @@ FULL_SHARE: Final = 0.5
 LEAST_CANDIDATES: Final = 5
 VEIN_SHARE: Final = 0.01
 VEIN_VOXELS: Final = 10
+VEIN_SPARE: Final = 5
+"""So many times as many are looked at for clipped tops, and those give way to the next."""
 LATER_S: Final = 1.0
 """First moment of a vein after the artery's, at least: blood needs 3 s or more through tissue."""
 
@@ -99,8 +101,9 @@ def find_aif(
     """
     times = checked_times(times_s)
     curves, flat = _within(concentration, mask, index)
-    order = np.argsort(flat, kind="stable")
-    curves, flat = curves[:, order], flat[order]
+    if (np.diff(flat) < 0).any():
+        order = np.argsort(flat, kind="stable")
+        curves, flat = curves[:, order], flat[order]
     weights = np.gradient(times)
     chosen, clipped = _candidates(curves, times, weights)
     found = len(chosen)
@@ -139,18 +142,17 @@ def find_vof(
     """
     times = checked_times(times_s)
     curves, flat = _within(concentration, mask, index)
-    good = np.asarray(np.isfinite(curves).all(axis=0))
-    good[good] = ~clipped_tops(curves[:, good], times)
     weights = np.gradient(times)
-    whole = np.where(good, curves, 0.0).astype(np.float64)
-    area = weights @ whole
+    area, moment = np.stack([weights, weights * times]).astype(np.float32) @ curves
     artery_s = float((weights * times) @ aif.values) / float(weights @ aif.values)
-    good &= (area > 0.0) & ((weights * times) @ whole >= (artery_s + LATER_S) * area)
-    if good.sum() < LEAST_CANDIDATES:
-        raise InputError("no_vof", voxels=int(good.sum()))
-    places = np.flatnonzero(good)
-    most = max(VEIN_VOXELS, round(VEIN_SHARE * len(places)))
-    large = places[np.argsort(-area[places], kind="stable")[:most]]
+    # A NaN in a curve is a NaN in its area, and fails every comparison.
+    late = np.flatnonzero((area > 0.0) & (moment >= (artery_s + LATER_S) * area))
+    late = late[np.argsort(-area[late], kind="stable")]
+    most = max(VEIN_VOXELS, round(VEIN_SHARE * len(late)))
+    large = late[: VEIN_SPARE * most]
+    large = large[~clipped_tops(curves[:, large], times)][:most] if len(large) else large
+    if len(large) < LEAST_CANDIDATES:
+        raise InputError("no_vof", voxels=len(large))
     high = large[np.argsort(-curves[:, large].max(axis=0), kind="stable")[:VEIN_VOXELS]]
     values = curves[:, high].mean(axis=1, dtype=np.float64)
     facts = {"candidates": float(len(large))}
@@ -211,7 +213,7 @@ def _candidates(
     curves: NDArray[np.float32], times: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], int]:
     """Columns with large areas and smooth shapes, and how many large ones are clipped."""
-    area = weights @ curves
+    area = weights.astype(np.float32) @ curves
     good = np.flatnonzero(np.isfinite(area) & (area > 0.0))
     if len(good) < LEAST_CANDIDATES:
         raise InputError("no_aif", voxels=len(good))

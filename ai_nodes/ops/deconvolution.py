@@ -29,8 +29,9 @@ PEAK_PER_SNR: Final = 0.51
 peak over noise of the concentration is 0.51 SNR (Wu 2003, Simulations)."""
 OSCILLATION_INDEX: Final = 0.035
 """Wu 2003, Results: oSVD at SNR 20."""
-OSVD_THRESHOLDS: Final = tuple(round(0.05 * n, 2) for n in range(1, 20))
-"""Wu 2003, Methods: tried from 5 % on in steps of 5 %."""
+OSVD_RANGE: Final = (0.05, 0.95)
+"""Thresholds that are tried, from the least on. Usual implementations go in steps of 5 %, which
+drop several bins at a time and let flow jump with the delay; here every bin has its own step."""
 LUCY_ITERATIONS: Final = 60
 LUCY_SUPPORT_S: Final = 40.0
 """Ours: longer than the transit and delay of any tissue that lives."""
@@ -242,7 +243,7 @@ def _osvd(
     xp: Any,
 ) -> Flow:
     """Per voxel the first threshold whose residue oscillates less than the index allows."""
-    basis, solve, keeps = truncations(artery, grid.step_s, OSVD_THRESHOLDS)
+    basis, solve, keeps = truncations(artery, grid.step_s, *OSVD_RANGE)
     if grid.weights is not None:
         solve = solve @ grid.weights
     waves = xp.asarray(np.ascontiguousarray(basis.T, np.float32))

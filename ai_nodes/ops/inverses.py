@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,24 +50,25 @@ def circulant_inverse(artery: Matrix, step_s: float, threshold: float) -> Matrix
 
 
 def truncations(
-    artery: Matrix, step_s: float, thresholds: Sequence[float]
+    artery: Matrix, step_s: float, least: float, most: float
 ) -> tuple[Matrix, Matrix, NDArray[np.int64]]:
-    """All truncations of the circulant inverse as one pair of matrices.
+    """All truncations of the circulant inverse, by thresholds from `least` to `most` of the
+    largest singular value, as one pair of matrices.
 
     Returns
     -------
     basis : (2t, m)
-        Cosines and sines of the bins that any threshold keeps, the largest bin first.
+        Cosines and sines of the bins that the least threshold keeps, the largest bin first.
     solve : (m, t)
         basis[:, :k] @ solve[:k] is the truncated inverse.
     keeps : (p,) int
-        k of each distinct truncation, most kept first.
+        k of each truncation, most kept first: there is one for every bin, no more.
     """
     spectrum = circulant_spectrum(artery, step_s)
     length, half = 2 * len(artery), len(artery)
     size = np.abs(spectrum)
     order = np.argsort(-size, kind="stable")
-    order = order[size[order] >= min(thresholds) * size.max()]
+    order = order[size[order] >= least * size.max()]
     phase = 2.0 * np.pi / length
     basis, solve, ends = [], [], []
     for k in order:
@@ -83,6 +82,6 @@ def truncations(
             basis.append(-wave.imag)
             solve.append(coefficient.imag)
         ends.append(len(basis))
-    kept = [int((size[order] >= share * size.max()).sum()) for share in sorted(thresholds)]
-    distinct = [ends[count - 1] for count in dict.fromkeys(kept)]
-    return np.stack(basis, 1), np.stack(solve), np.array(distinct, np.int64)
+    fewest = int((size[order] >= most * size.max()).sum())
+    keeps = np.array(ends[fewest - 1 :][::-1], np.int64)
+    return np.stack(basis, 1), np.stack(solve), keeps

@@ -69,8 +69,8 @@ def lucy_richardson(
     for begin in range(0, voxels, chunk):
         part = slice(begin, begin + chunk)
         curves = concentration[start:, part]
-        scale = curves.max(axis=0)
-        scale = xp.where(scale > 0.0, scale, np.float32(1.0))
+        top = xp.maximum(curves.max(axis=0), np.float32(0.0))
+        scale = xp.where(top > 0.0, top, np.float32(1.0))
         # The floor is far below anything measurable: it only keeps 0 / 0 away.
         offset = np.float32(OFFSET_SIGMAS) * column_noise(curves, xp) / scale + np.float32(1e-6)
         measured = xp.maximum(curves / scale + offset, np.float32(0.0))
@@ -80,7 +80,8 @@ def lucy_richardson(
             explained += offset
             xp.divide(measured, explained, out=explained)
             found *= back @ explained
-        found *= scale
+        # A curve that never rises has no residue, whatever its background was fitted with.
+        found *= top
         cbf[part], row[part] = peaks(found[: peak_lags(lags)], circulant=False, xp=xp)
         if residue is not None:
             residue[:, part] = found

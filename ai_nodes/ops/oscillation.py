@@ -39,7 +39,8 @@ def quiet_residues(
     difference over the l samples, divided by the peak.
     """
     finite = np.isfinite(coefficients[:, 0])
-    return int(_quieten(residues, coefficients, waves, keeps, np.float32(limit), finite))
+    bends = np.abs(np.diff(waves, 2, axis=1)).sum(axis=1)
+    return int(_quieten(residues, coefficients, waves, bends, keeps, np.float32(limit), finite))
 
 
 def quiet_peaks(
@@ -73,42 +74,66 @@ def _quieten(
     residues: Floats,
     coefficients: Floats,
     waves: Floats,
+    bends: Floats,
     keeps: NDArray[np.int64],
     limit: float,
     finite: NDArray[np.bool_],
 ) -> int:
+    """See `quiet_residues`; a wave less can change roughness and peak by no more than its own.
+
+    So a residue that is far from the limit is not looked at again until enough waves have gone
+    that it might meet it, and these are taken away together.
+    """
     length = residues.shape[1]
+    last = len(keeps) - 1
     missed = 0
     for v in range(len(residues)):
         if not finite[v]:
             continue
-        f = residues[v]
-        met = False
-        for p in range(len(keeps)):
-            if p > 0:
-                b = keeps[p]
-                while b < keeps[p - 1]:
-                    # Two at a time: a cosine and its sine.
-                    if b + 1 < keeps[p - 1]:
-                        c, s = coefficients[v, b], coefficients[v, b + 1]
-                        one, two = waves[b], waves[b + 1]
-                        for k in range(length):
-                            f[k] -= c * one[k] + s * two[k]
-                        b += 2
-                    else:
-                        c = coefficients[v, b]
-                        one = waves[b]
-                        for k in range(length):
-                            f[k] -= c * one[k]
-                        b += 1
-            rough = np.float32(0.0)
-            peak = max(f[0], f[1])
-            for k in range(2, length):
-                rough += abs(f[k] - np.float32(2.0) * f[k - 1] + f[k - 2])
-                peak = max(peak, f[k])
-            if rough < limit * length * peak:
-                met = True
+        f, share = residues[v], coefficients[v]
+        rough, peak = _roughness(f)
+        done = keeps[0]
+        met = rough < limit * length * peak
+        for p in range(1, len(keeps)):
+            if met:
                 break
+            for b in range(keeps[p], keeps[p - 1]):
+                rough -= abs(share[b]) * bends[b]
+                peak += abs(share[b])
+            if rough < limit * length * peak or p == last:
+                _take_away(f, share, waves, keeps[p], done)
+                done = keeps[p]
+                rough, peak = _roughness(f)
+                met = rough < limit * length * peak
         if not met:
             missed += 1
     return missed
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator] # as above
+def _roughness(f: Floats) -> tuple[float, float]:
+    """Sum of the sizes of second differences, and the highest value."""
+    rough = np.float32(0.0)
+    peak = max(f[0], f[1])
+    for k in range(2, len(f)):
+        rough += abs(f[k] - np.float32(2.0) * f[k - 1] + f[k - 2])
+        peak = max(peak, f[k])
+    return rough, peak
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator] # as above
+def _take_away(f: Floats, share: Floats, waves: Floats, first: int, end: int) -> None:
+    """Waves first to end out of a residue, four at a time as far as they go."""
+    b = first
+    while b + 4 <= end:
+        s0, s1, s2, s3 = share[b], share[b + 1], share[b + 2], share[b + 3]
+        w0, w1, w2, w3 = waves[b], waves[b + 1], waves[b + 2], waves[b + 3]
+        for k in range(len(f)):
+            f[k] -= s0 * w0[k] + s1 * w1[k] + s2 * w2[k] + s3 * w3[k]
+        b += 4
+    while b < end:
+        s0 = share[b]
+        w0 = waves[b]
+        for k in range(len(f)):
+            f[k] -= s0 * w0[k]
+        b += 1
