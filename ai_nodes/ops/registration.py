@@ -34,8 +34,8 @@ STARTS: Final = 3
 """Beginnings that are followed to their end on the coarsest level."""
 
 MAX_ITERATIONS: Final = 100
-GRADIENT: Final = 1e-4
-"""Nats per mm at which a search has arrived."""
+ARRIVED: Final = 1e-7
+"""Gain of a step, in parts of the information, at which a search ends: a step of some um."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _cost(samples: Samples, motion: NDArray[np.float64]) -> tuple[float, NDArray
 
 
 def _climb(samples: Samples, start: NDArray[np.float64]) -> Any:
-    """BFGS in mm: a turn counts as far as it moves the typical place."""
+    """L-BFGS in mm: a turn counts as far as it moves the typical place."""
     radius = float(np.sqrt((samples.offsets_mm**2).sum(axis=1).mean()))
     scale = np.array([radius] * 3 + [1.0] * 3)
 
@@ -230,8 +230,8 @@ def _climb(samples: Samples, start: NDArray[np.float64]) -> Any:
         value, gradient = _cost(samples, scaled / scale)
         return value, gradient / scale
 
-    options = {"gtol": GRADIENT, "maxiter": MAX_ITERATIONS}
-    found = optimize.minimize(cost, start * scale, jac=True, method="BFGS", options=options)
+    options = {"ftol": ARRIVED, "gtol": 0.0, "maxiter": MAX_ITERATIONS}
+    found = optimize.minimize(cost, start * scale, jac=True, method="L-BFGS-B", options=options)
     found.x = found.x / scale
     return found
 
