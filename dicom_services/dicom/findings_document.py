@@ -182,6 +182,7 @@ def _mask(
         "slices": mask.geometry.shape[0],
         "slice_spacing_mm": mask.geometry.slice_spacing_mm,
         "affine": mask.geometry.affine.tolist(),
+        "fullest_slice": _fullest_slice(mask),
         "unlisted_lesions": mask.unlisted_lesions,
         "tracking": key,
         "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
@@ -235,6 +236,12 @@ def _curve(curve: Curve, source: SourceSeries, provenance: Provenance) -> dict[s
         "tracking": key,
         "tracking_uid": uids.tracking_uid(source.header, provenance.pipeline, key),
     }
+
+
+def _fullest_slice(mask: Mask) -> int | None:
+    """Where to open the images for it; the first of equal ones."""
+    voxels = mask.values.sum(axis=(1, 2))
+    return int(voxels.argmax()) if voxels.any() else None
 
 
 def _lesion(lesion: Lesion, source: SourceSeries, provenance: Provenance) -> dict[str, Any]:

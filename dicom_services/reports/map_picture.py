@@ -13,6 +13,7 @@ from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.platypus import Flowable
 
+from dicom_services.dicom.quiet import quiet
 from dicom_services.domain.geometry import Geometry
 from dicom_services.reports.key_image import side_letters
 
@@ -93,5 +94,7 @@ class MapPicture(Flowable):  # type: ignore[misc] # reportlab has no types
         low, high = self._window
         share = np.nan_to_num((plane - low) / max(high - low, 1e-12), nan=0.0)
         index = np.clip(np.rint(share * 255.0), 0, 255).astype(np.uint8)
-        colored = np.asarray(apply_color_lut(index, palette=self._colors))
+        with quiet():
+            # Given the name of a colour map, pydicom warns that it is no UID.
+            colored = np.asarray(apply_color_lut(index, palette=self._colors))
         return ImageReader(Image.fromarray(colored))

@@ -141,6 +141,7 @@ export interface Services {
   customizationService: CustomizationService;
   uiNotificationService: UINotificationService;
   panelService: PanelService;
+  cineService?: { setIsCineEnabled(on: boolean): void };
   [name: string]: unknown;
 }
 

@@ -76,6 +76,8 @@ export interface FindingsMask {
   slices: number;
   slice_spacing_mm: number;
   affine: number[][];
+  /** The slice with most of its voxels; null where it has none. Absent before version 3. */
+  fullest_slice?: number | null;
   /** Lesions that are in the mask but too many to be listed. */
   unlisted_lesions?: number;
   tracking: string;

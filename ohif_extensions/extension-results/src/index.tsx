@@ -4,6 +4,7 @@ import { addStyles } from '../../shared/theme';
 import { watchPictures } from '../../shared/viewer/pictures';
 import { customizations } from './customizations';
 import { id } from './id';
+import { registerColors } from './maps/colors';
 import { displaySetsOf, HANDLER, SOP_CLASS } from './maps/display_set';
 import { Painter } from './maps/grid';
 import { registerMaps } from './maps/loader';
@@ -23,6 +24,7 @@ const extension: Extension = {
     keepSession();
     watchPictures();
     registerMaps();
+    registerColors();
   },
   getPanelModule: () => [
     { name: 'results', iconName: 'tab-patient-info', iconLabel: 'AI results', label: 'AI results', component: ResultsPanel },

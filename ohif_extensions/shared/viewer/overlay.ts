@@ -4,7 +4,12 @@ import { displaySetOf } from './study';
 import { viewportsOf } from './viewport';
 
 /** Where the AI looked is an area as large as the heart: it is there to be switched on, not in the way. */
-const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region']);
+const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region', 'brain']);
+
+/** Whether a segment is where the AI looked, not what it found. */
+export function isBackground(label: string): boolean {
+  return HIDDEN_AT_FIRST.has(label.toLowerCase());
+}
 
 export interface SegmentRow {
   index: number;
@@ -47,6 +52,14 @@ export async function showOverlay(services: Services, commands: CommandsManager,
   }
   commands.runCommand('addDisplaySetAsLayer', { viewportId: shown.viewportId, displaySetInstanceUID: overlay.displaySetInstanceUID });
   return true;
+}
+
+/** Lays a SEG that is loaded over further viewports, such as those of maps on the same grid. */
+export function layOn(services: Services, commands: CommandsManager, sop: string, viewportIds: readonly string[]): void {
+  const overlay = segmentationDisplaySet(services, sop);
+  for (const viewportId of overlay ? viewportIds : []) {
+    commands.runCommand('addDisplaySetAsLayer', { viewportId, displaySetInstanceUID: overlay?.displaySetInstanceUID });
+  }
 }
 
 export function isShown(services: Services, segmentationId: string): boolean {
@@ -94,7 +107,7 @@ export function setOpacity(services: Services, segmentationId: string, opacity: 
 /** Hides at first what would only be in the way. */
 export function hideBackground(services: Services, segmentationId: string): void {
   for (const segment of segmentsOf(services, segmentationId)) {
-    if (HIDDEN_AT_FIRST.has(segment.label.toLowerCase())) {
+    if (isBackground(segment.label)) {
       setVisible(services, segmentationId, segment.index, false);
     }
   }

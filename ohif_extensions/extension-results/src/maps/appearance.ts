@@ -18,20 +18,6 @@ export function appearanceOf(sop: string): Appearance {
   return known.get(sop) ?? { window: null, colors: 'HOT_IRON' };
 }
 
-/** DICOM's names to those of the viewer's own maps. */
-const NAMES: Readonly<Record<string, string>> = {
-  HOT_IRON: 'hot_iron',
-  PET: 's_pet',
-  HOT_METAL_BLUE: 'siemens',
-  RAINBOW: 'rainbow_2',
-  PERFUSION: 'perfusion',
-  GRAYSCALE: 'Grayscale',
-};
-
-export function colorsOfViewer(name: string): string {
-  return NAMES[name] ?? 'hot_iron';
-}
-
 const TAIL = 0.02;
 const MOST_LOOKED_AT = 20_000;
 

@@ -1,15 +1,53 @@
-// The colours of a map as a strip of the panel.
+// Colour maps of DICOM (PS3.6 annex B) by the entries between which they are straight, for the viewer and for a strip of the panel.
+import { utilities } from '@cornerstonejs/core';
 
-/** Colour maps of DICOM (PS3.6 annex B) by a few of their entries, dark to bright. */
-const RAMPS: Readonly<Record<string, readonly string[]>> = {
-  HOT_IRON: ['#000', '#800000', '#ff0000', '#ff8000', '#ffff80', '#fff'],
-  PET: ['#000', '#007f7f', '#3f3fff', '#bf00bf', '#ff5f00', '#ffcf00', '#fff'],
-  HOT_METAL_BLUE: ['#000', '#000070', '#7b1a4f', '#e4703c', '#ffd64e', '#fff'],
-  RAINBOW: ['#0000ff', '#00ffff', '#00ff00', '#ffff00', '#ff0000'],
-  PERFUSION: ['#0000ff', '#00c0ff', '#00ff60', '#ffff00', '#ff0000'],
-  GRAYSCALE: ['#000', '#fff'],
+type Entry = readonly [index: number, color: `#${string}`];
+
+const MAPS: Readonly<Record<string, readonly Entry[]>> = {
+  HOT_IRON: [[0, '#000000'], [128, '#ff0000'], [191, '#ff7e00'], [255, '#ffffff']],
+  PET: [[0, '#000000'], [63, '#00807d'], [128, '#8000ff'], [192, '#ff8000'], [255, '#ffffff']],
+  HOT_METAL_BLUE: [
+    [0, '#000000'],
+    [85, '#0000a7'],
+    [102, '#3200c8'],
+    [119, '#5a0096'],
+    [136, '#8c2032'],
+    [153, '#be4000'],
+    [170, '#ff6000'],
+    [244, '#ffebdb'],
+    [255, '#ffffff'],
+  ],
 };
+const LAST = 255;
+const FALLBACK = 'HOT_IRON';
 
+function entriesOf(name: string): readonly Entry[] {
+  return MAPS[name] ?? MAPS[FALLBACK] ?? [];
+}
+
+/** What the viewer calls it; hot iron for a map that is not known. */
+export function colorsOfViewer(name: string): string {
+  return `radloop ${name in MAPS ? name : FALLBACK}`;
+}
+
+/** Position from 0 to 1, red, green and blue likewise, for each entry. */
+export function pointsOf(name: string): number[] {
+  return entriesOf(name).flatMap(([index, color]) => [index / LAST, ...channels(color)]);
+}
+
+function channels(color: string): number[] {
+  return [1, 3, 5].map(at => parseInt(color.slice(at, at + 2), 16) / LAST);
+}
+
+/** Makes them known to cornerstone, which has none of DICOM's. */
+export function registerColors(): void {
+  for (const name of Object.keys(MAPS)) {
+    utilities.colormap.registerColormap({ ColorSpace: 'RGB', Name: colorsOfViewer(name), RGBPoints: pointsOf(name) });
+  }
+}
+
+/** As a background. */
 export function rampOf(name: string): string {
-  return `linear-gradient(to right, ${(RAMPS[name] ?? RAMPS['HOT_IRON'] ?? []).join(', ')})`;
+  const stops = entriesOf(name).map(([index, color]) => `${color} ${((100 * index) / LAST).toFixed(1)}%`);
+  return `linear-gradient(to right, ${stops.join(', ')})`;
 }

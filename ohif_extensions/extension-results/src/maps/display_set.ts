@@ -41,9 +41,9 @@ function displaySetOf(instance: InstanceMetadata): DisplaySet {
   return set as unknown as DisplaySet;
 }
 
-/** What the map is called: what it was described as, else its series. */
+/** What the map is called: as its series is described, else as its content is labelled. */
 function labelOf(instance: InstanceMetadata): string {
-  const told = instance['ContentDescription'] ?? instance['SeriesDescription'];
+  const told = instance['SeriesDescription'] ?? instance['ContentLabel'];
   return typeof told === 'string' && told !== '' ? told : 'Parametric map';
 }
 

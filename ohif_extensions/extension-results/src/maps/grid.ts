@@ -1,8 +1,10 @@
 // Puts the maps of a result side by side with the images they were made from, each in its colours.
-import type { DisplaySet, Managers, Services, Subscription } from '../../../shared/ohif';
+import type { CommandsManager, DisplaySet, Managers, Services, Subscription } from '../../../shared/ohif';
 import type { Findings, FindingsMap } from '../../../shared/types';
+import { isBackground, layOn } from '../../../shared/viewer/overlay';
 import { displaySetOf } from '../../../shared/viewer/study';
-import { appearanceOf, colorsOfViewer, remember } from './appearance';
+import { appearanceOf, remember } from './appearance';
+import { colorsOfViewer } from './colors';
 import { frameOf } from './loader';
 
 /** The display set of a map, once its series is known. */
@@ -31,7 +33,10 @@ export function gridFor(count: number): { numRows: number; numCols: number } {
   return { numRows: Math.max(1, Math.ceil(count / Math.max(1, numCols))), numCols: Math.max(1, numCols) };
 }
 
-/** The images and every map in a grid; false while none of them is known. */
+/** Scrolled, moved and magnified together. */
+const TOGETHER = ['imageSlice', 'zoompan'].map(type => ({ type, id: `radloop-maps-${type}`, source: true, target: true }));
+
+/** The images and every map in a grid, at a slice; false while none of them is known. */
 export function showAll(services: Services, findings: Findings): boolean {
   const maps = (findings.maps ?? []).flatMap(map => mapDisplaySet(services, map.sop_instance_uid) ?? []);
   const images = displaySetOf(services, findings.source_series);
@@ -40,6 +45,7 @@ export function showAll(services: Services, findings: Findings): boolean {
     return false;
   }
   const { numRows, numCols } = gridFor(shown.length);
+  const slice = openingSliceOf(findings);
   services.viewportGridService.setLayout({
     numRows,
     numCols,
@@ -49,11 +55,32 @@ export function showAll(services: Services, findings: Findings): boolean {
         viewportId: `radloop-map-${position}`,
         displaySetInstanceUIDs: one ? [one.displaySetInstanceUID] : [],
         displaySetOptions: [{}],
-        viewportOptions: { viewportType: 'stack', toolGroupId: 'default', viewportId: `radloop-map-${position}` },
+        viewportOptions: {
+          viewportType: 'stack',
+          toolGroupId: 'default',
+          viewportId: `radloop-map-${position}`,
+          initialImageOptions: { index: slice },
+          syncGroups: TOGETHER,
+        },
       };
     },
   });
+  // A series of many times would bring its player over every picture.
+  services.cineService?.setIsCineEnabled(false);
   return true;
+}
+
+/** The slice in which most was marked, else the middle one. */
+export function openingSliceOf(findings: Findings): number {
+  const marked = findings.masks.find(mask => mask.fullest_slice !== undefined && mask.fullest_slice !== null && !isBackground(mask.label));
+  return marked?.fullest_slice ?? Math.floor((findings.maps?.[0]?.slices ?? 1) / 2);
+}
+
+/** Lays the result's segments over every map that is shown. */
+export function layOverMaps(services: Services, commands: CommandsManager, findings: Findings, sop: string): void {
+  const maps = new Set((findings.maps ?? []).map(map => mapDisplaySet(services, map.sop_instance_uid)?.displaySetInstanceUID));
+  const shown = [...services.viewportGridService.getState().viewports.values()].filter(one => maps.has(one.displaySetInstanceUIDs[0]));
+  layOn(services, commands, sop, shown.map(one => one.viewportId));
 }
 
 /** One map in the active viewport; false while its series is not known. */

@@ -6,7 +6,7 @@ import { jump } from '../../../shared/viewer/jump';
 import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from '../../../shared/viewer/overlay';
 import { displaySetOf } from '../../../shared/viewer/study';
 import { setWindow, viewportsOf } from '../../../shared/viewer/viewport';
-import { hasMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
+import { hasMaps, layOverMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
 import { objectOf, openingSlice } from '../select';
 
 /** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
@@ -53,6 +53,7 @@ export async function openResult(
   const segmentation = objectOf(findings, 'SEG');
   if (segmentation && !drawnByProcessor() && (await until(ready, over, 8))) {
     await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
+    layOverMaps(services, commands, findings, segmentation.sop_instance_uid);
   }
   if (over()) {
     return;
