@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ai_nodes.pipeline import Settings
 from dicom_services.domain.findings import Finding, Measurement
 from dicom_services.domain.volume import Study
+from dicom_services.perfusion_phantom import PerfusionScan, perfusion_phantom
 from tests.phantoms import Box, volume
 
 
@@ -50,6 +51,20 @@ def calcium() -> Case:
     )
 
 
+def perfusion() -> Case:
+    """A head with a stroke: what has Tmax above 6 s is what was planted, to 3 %."""
+    scan = PerfusionScan("DSC", shape=(3, 48, 48), pixel_mm=4.4)
+    phantom = perfusion_phantom(scan)
+    planted_ml = phantom.volume_ml(np.nan_to_num(phantom.delay) > 6.0)
+
+    def holds(findings: tuple[Finding, ...]) -> bool:
+        hypoperfused_ml = measured(findings, "118565006")[0]
+        return planted_ml > 20.0 and abs(hypoperfused_ml / planted_ml - 1.0) < 0.03
+
+    return Case(Study("1.2", (phantom.volume,)), holds)
+
+
 CASES: Final[Mapping[str, Callable[[], Case]]] = {
     "calcium": calcium,
+    "perfusion": perfusion,
 }
