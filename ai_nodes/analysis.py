@@ -24,6 +24,7 @@ from dicom_services.dicom.decode_child import (
 )
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.parametric_map import SOP_CLASS as PARAMETRIC_MAP
+from dicom_services.dicom.seg import Kind
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import Provenance, encode, encode_refusal
 from dicom_services.domain.earlier import Earlier
@@ -81,6 +82,7 @@ def analyse(
     region: Region | None = None,
     notes: tuple[str, ...] = (),
     earlier: tuple[Earlier, ...] = (),
+    segmentation: Kind = "binary",
     stage: Stage = lambda _: None,
 ) -> Outcome:
     """Read a series, run a pipeline on it and encode what it found.
@@ -100,6 +102,8 @@ def analyse(
         `Acquisition.notes`: "files_refused".
     earlier : tuple of Earlier
         What the jobs before this one brought.
+    segmentation : "binary" or "labelmap"
+        How masks are written: what the archive they go to, and its viewers, can show.
     stage : callable
         Told the name of each stage as it begins.
 
@@ -136,7 +140,7 @@ def analyse(
         findings = pipeline.run(study, settings, mask)
         del study, volume
         stage("writing")
-        objects = encode(findings, source, provenance)
+        objects = encode(findings, source, provenance, segmentation=segmentation)
     except InputError as error:
         return _refused(error, source, provenance)
     names = file_names(objects, pipeline.name)
@@ -243,7 +247,8 @@ def _provenance(
     rule: str,
     started: datetime,
 ) -> Provenance:
-    uids = sorted(instance.sop_instance_uid for instance in source.instances) if source else []
+    images = (*source.instances, *source.later) if source else ()
+    uids = sorted({instance.sop_instance_uid for instance in images})
     inputs = hashlib.sha256("\n".join(uids).encode("utf-8", "replace")).hexdigest()
     own = f"{pipeline.name} {pipeline.version} {sorted(settings.items())} {inputs}"
     return Provenance(

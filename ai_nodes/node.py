@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dicom_services.errors import ConfigError
 from dicom_services.orthanc import Orthanc
-from dicom_services.settings import ModelSettings
+from dicom_services.settings import ModelSettings, ResultSettings
 
 VARIABLE: Final = "RADLOOP_NODE_CONFIG"
 
@@ -30,6 +30,7 @@ class Node:
     fetch_threads: int
     models_home: Path
     models: ModelSettings
+    results: ResultSettings
 
     def orthanc(self) -> Orthanc:
         """A new connection; it must not be shared across a fork."""
@@ -68,6 +69,7 @@ def read_node() -> Node:
             fetch_threads=int(table["fetch_threads"]),
             models_home=home,
             models=ModelSettings.model_validate(models),
+            results=ResultSettings.model_validate({"segmentation": table["segmentation"]}),
         )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError("node_config") from error

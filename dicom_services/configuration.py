@@ -251,6 +251,7 @@ def _node_config(folder: DataFolder, settings: Settings, state: State) -> dict[s
         "job_timeout_s": settings.queue.job_timeout_s,
         "retry_s": list(settings.queue.retry_s),
         "fetch_threads": settings.workers.fetch_threads,
+        "segmentation": settings.results.segmentation,
         "scratch": str(folder.home / "scratch"),
         "models": {
             "home": str(folder.home / "models"),

@@ -8,7 +8,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -174,6 +174,13 @@ class DatabaseSettings(_Section):
     """"" for SQLite in the data folder; PostgreSQL where several gateways share one."""
 
 
+class ResultSettings(_Section):
+    """How results are written for the archive they go to."""
+
+    segmentation: Literal["binary", "labelmap"] = "binary"
+    """Few PACS show any segmentation, and fewer a label map, which is an object of 2024."""
+
+
 class ModelSettings(_Section):
     """Which models there are, and what of a card they may have."""
 
@@ -206,6 +213,7 @@ class Settings(_Section):
     gateway: GatewaySettings = GatewaySettings()
     database: DatabaseSettings = DatabaseSettings()
     models: ModelSettings = ModelSettings()
+    results: ResultSettings = ResultSettings()
 
 
 def config_folder() -> Path:

@@ -15,15 +15,19 @@ from dicom_services.dicom.source import SourceInstance, SourceSeries
 from dicom_services.domain.card import ModelCard
 from dicom_services.domain.findings import (
     Code,
+    Curve,
     Finding,
     Lesion,
     LesionSlice,
     Mask,
     Measurement,
     Observation,
+    ParametricMap,
 )
 from dicom_services.domain.geometry import Geometry
 
+WHOLE = "1.2.826.0.1.3680043.8.498.4.1"
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 FRAME = "1.2.826.0.1.3680043.8.498.5"
 CORONARY = Code("41801008", "SCT", "Coronary artery")
@@ -248,6 +252,76 @@ def with_set_aside(grid: Geometry | None = None, calcium: bool = True) -> tuple[
         unlisted_lesions=2, in_report=False,
     )  # fmt: skip
     return (*found, aside)
+
+
+FLOW = Code("113055", "DCM", "Regional Cerebral Blood Flow")
+TMAX = Code("113084", "DCM", "Tmax")
+BRAIN = Code("12738006", "SCT", "Brain")
+SECONDS = Code("s", "UCUM", "second")
+FLOW_UNIT = Code("mL/(100.g.min)", "UCUM", "mL/100g/min")
+SVD = Code("126311", "DCM", "Singular Value Decomposition (SVD) deconvolution")
+AIF = Code("arterial_input", "99RADLOOP", "Arterial input function")
+ARTERY = Code("17232002", "SCT", "Middle cerebral artery")
+
+
+def perfusion(grid: Geometry | None = None) -> tuple[Finding, ...]:
+    """Two maps that are defined inside of a box, a region, its mean flow, and an input curve."""
+    grid = grid or geometry()
+    inside = np.zeros(grid.shape, bool)
+    inside[1:-1, 2:-2, 3:-3] = True
+    ramp = np.arange(inside.size, dtype=np.float32).reshape(grid.shape)
+    flow = np.where(inside, 60.0 + 40.0 * np.sin(ramp), np.nan).astype(np.float32)
+    delay = np.where(inside, 3.0 + 2.0 * np.cos(ramp), np.nan).astype(np.float32)
+    slow = inside & (delay > 4.5)
+    mean = float(np.nanmean(flow[slow]))
+    return (
+        ParametricMap(FLOW, flow, FLOW_UNIT, grid, "CBF", (0.0, 100.0), "PET", SVD, BRAIN),
+        ParametricMap(TMAX, delay, SECONDS, grid, "Tmax", None, "HOT_IRON", SVD, BRAIN),
+        Mask(CALCIFICATION, ABNORMAL, "Hypoperfusion", slow, grid, BRAIN, "hypoperfusion"),
+        Measurement(FLOW, mean, FLOW_UNIT, BRAIN, None, "hypoperfusion", "Mean flow of the region"),
+        Measurement(
+            VOLUME,
+            float(slow.sum()) * grid.voxel_volume_mm3,
+            Code("mm3", "UCUM", "cubic millimeter"),
+            BRAIN,
+            None,
+            "hypoperfusion",
+        ),
+        Curve(
+            AIF,
+            (0.0, 1.25, 8.5, 8.5, 3.0),
+            (0.0, 1.5, 3.0, 4.5, 6.5),
+            Code("/s", "UCUM", "per second"),
+            ARTERY,
+            "AIF",
+            ((2, 10, 11), (2, 10, 12)),
+        ),
+    )
+
+
+def multi_frame(grid: Geometry | None = None, times: int = 1) -> SourceSeries:
+    """All slices of all times as frames of one enhanced instance, time after time."""
+    grid = grid or geometry()
+    plain = source(grid, Modality="MR", SOPClassUID=ENHANCED_MR)
+    slices = len(plain.instances)
+    frames = [
+        replace(each, sop_class_uid=ENHANCED_MR, sop_instance_uid=WHOLE, number=1, frame=frame)
+        for frame, each in enumerate(plain.instances * times, 1)
+    ]
+    return SourceSeries(plain.header, tuple(frames[:slices]), tuple(frames[slices:]))
+
+
+def several_series(grid: Geometry | None = None, times: int = 3) -> SourceSeries:
+    """A series for each time; those after the first have other UIDs."""
+    plain = source(grid or geometry())
+    later = [
+        replace(
+            each, sop_instance_uid=f"{each.sop_instance_uid}.{time}", series_uid=f"1.2.9.{time}"
+        )
+        for time in range(1, times)
+        for each in plain.instances
+    ]
+    return SourceSeries(plain.header, plain.instances, tuple(later))
 
 
 def nothing(grid: Geometry | None = None) -> tuple[Finding, ...]:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
-from pydicom.uid import SegmentationStorage
 
 from dicom_services.dicom import codes, uids
 from dicom_services.dicom.assessed_result import AlgorithmScores, ObjectReference
@@ -17,6 +16,7 @@ from dicom_services.dicom.identity import put
 from dicom_services.dicom.indexed_series import IndexedSeries
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE
 from dicom_services.dicom.reading import PRODUCT, Reading, device_uid, stamp_reading
+from dicom_services.dicom.seg import CLASSES
 from dicom_services.dicom.sr_document import document_around
 from dicom_services.domain.assessment import PRIVATE, REASONS, LesionVerdict
 from dicom_services.domain.findings import Code
@@ -411,7 +411,7 @@ def _stand_in(image: Dataset, which: ObjectReference) -> Dataset:
     found = Dataset()
     found.update(image)
     for keyword in ("Rows", "Columns"):
-        if which.sop_class_uid != SegmentationStorage and keyword in found:
+        if which.sop_class_uid not in CLASSES and keyword in found:
             del found[keyword]
     put(found, "SOPClassUID", which.sop_class_uid)
     put(found, "SOPInstanceUID", which.sop_instance_uid)

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import ParametricMapStorage, SegmentationStorage
 
 from dicom_services.dicom.identity import CONTROL, texts
+from dicom_services.dicom.seg import LABEL_MAP_CLASS
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.uids import legal_uid, usable_uid
 from dicom_services.domain.findings import Finding, Lesion, Mask, Measurement
@@ -31,12 +33,18 @@ def check_source(source: SourceSeries) -> None:
     """
     header = source.header
     series = [str(header.get(name, "")) for name in ("StudyInstanceUID", "SeriesInstanceUID")]
+    every = (*source.instances, *source.later)
     images = [instance.sop_instance_uid for instance in source.instances]
-    classes = [instance.sop_class_uid for instance in source.instances]
-    if not images or not all(usable_uid(uid) for uid in (*series, *images, *classes)):
+    named = {uid for each in every for uid in (each.sop_instance_uid, each.sop_class_uid)}
+    named |= {each.series_uid for each in every if each.series_uid}
+    if not images or not all(usable_uid(uid) for uid in (*series, *named)):
         raise InputError("illegal_uid")
-    if len(set(images)) != len(images):
-        raise InputError("duplicate_instance", count=len(images) - len(set(images)))
+    # Slices of a multi-frame instance share its UID, and each is another frame.
+    places = {(each.sop_instance_uid, each.frame) for each in source.instances}
+    whole = {each.sop_instance_uid for each in source.instances if not each.frame}
+    framed = {each.sop_instance_uid for each in source.instances if each.frame}
+    if len(places) != len(images) or whole & framed:
+        raise InputError("duplicate_instance", count=max(1, len(images) - len(places)))
 
 
 def check_findings(findings: Sequence[Finding], source: SourceSeries) -> None:
@@ -81,7 +89,7 @@ def check_results(datasets: Sequence[Dataset], source: SourceSeries) -> None:
     ------
     CorruptError
         `mixed_patient`, `duplicate_instance`, `illegal_uid`, `control_character`, `not_finite`,
-        `coordinates_outside` or `empty_segmentation`.
+        `coordinates_outside`, `map_shape` or `empty_segmentation`.
     """
     own = [str(dataset.SOPInstanceUID) for dataset in datasets]
     if len(set(own)) != len(own):
@@ -90,8 +98,12 @@ def check_results(datasets: Sequence[Dataset], source: SourceSeries) -> None:
         _check_identity(dataset, source)
         if any(CONTROL.search(text) for text in texts(dataset)):
             raise CorruptError("control_character")
-        if dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4":
+        if dataset.SOPClassUID == SegmentationStorage:
             _check_segmentation(dataset)
+        elif dataset.SOPClassUID == LABEL_MAP_CLASS:
+            _check_labels(dataset)
+        elif dataset.SOPClassUID == ParametricMapStorage:
+            _check_map(dataset)
         _check_content(dataset, source)
 
 
@@ -121,6 +133,27 @@ def _check_segmentation(dataset: Dataset) -> None:
     described = {int(segment.SegmentNumber) for segment in dataset.SegmentSequence}
     if not frames.any(axis=1).all() or segments != described:
         raise CorruptError("empty_segmentation")
+
+
+def _check_labels(dataset: Dataset) -> None:
+    """Every segment has a voxel, every frame one that belongs to a segment."""
+    kind = np.uint8 if dataset.BitsAllocated == 8 else np.dtype("<u2")
+    voxels = dataset.Rows * dataset.Columns * dataset.NumberOfFrames
+    frames = np.frombuffer(dataset.PixelData, kind)[:voxels].reshape(dataset.NumberOfFrames, -1)
+    described = {int(segment.SegmentNumber) for segment in dataset.SegmentSequence}
+    used = {int(number) for number in np.unique(frames)}
+    if not frames.any(axis=1).all() or used | {0} != described:
+        raise CorruptError("empty_segmentation")
+
+
+def _check_map(dataset: Dataset) -> None:
+    """Every voxel is a number, and as many as the frames say."""
+    values = np.frombuffer(dataset.FloatPixelData, np.dtype("<f4"))
+    frames = len(dataset.PerFrameFunctionalGroupsSequence)
+    if values.size != dataset.Rows * dataset.Columns * frames or frames != dataset.NumberOfFrames:
+        raise CorruptError("map_shape")
+    if not np.isfinite(values).all():
+        raise CorruptError("not_finite")
 
 
 def _check_content(dataset: Dataset, source: SourceSeries) -> None:

@@ -42,6 +42,11 @@ def distinct(instances: Iterable[SourceInstance]) -> list[SourceInstance]:
     return list({each.sop_instance_uid: each for each in reversed([*instances])}.values())[::-1]
 
 
+def frames_of(instance: SourceInstance) -> list[int] | None:
+    """Frame numbers that a reference to the image carries; None to a single-frame one."""
+    return [instance.frame] if instance.frame else None
+
+
 def series_of(instance: SourceInstance, source: SourceSeries) -> str:
     """Series Instance UID of an image of `source`."""
     return instance.series_uid or str(source.header.get("SeriesInstanceUID", ""))

@@ -11,12 +11,16 @@ from pydicom import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_services.dicom import codes, uids
+from dicom_services.dicom.curves import curve_key, curve_peak
+from dicom_services.dicom.evidence import frames_of
 from dicom_services.dicom.outline import outline
+from dicom_services.dicom.parametric_map import SOP_CLASS, StoredMap, map_key
 from dicom_services.dicom.provenance import MANUFACTURER, Provenance
 from dicom_services.dicom.seg import family, tracking_key
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.domain.findings import (
     Code,
+    Curve,
     Finding,
     Lesion,
     Mask,
@@ -32,7 +36,7 @@ _MODIFIES: Final = sr.RelationshipTypeValues.HAS_CONCEPT_MOD
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What measurement groups refer to: the source, its segmentation and the masks in it.
+    """What measurement groups refer to: the source, its segmentation and the masks in it, maps.
 
     Segment n of the segmentation is `masks[n - 1]`; without masks there is none.
     """
@@ -41,6 +45,8 @@ class Scene:
     provenance: Provenance
     segmentation_uid: str = ""
     masks: tuple[Mask, ...] = ()
+    maps: tuple[StoredMap, ...] = ()
+    segmentation_class: str = str(SegmentationStorage)
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class _Group:
 
     measurements: list[Measurement] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     mask: Mask | None = None
 
 
@@ -112,6 +119,8 @@ def _grouped(findings: Sequence[Finding]) -> dict[str, _Group]:
         elif isinstance(finding, Measurement):
             key = finding.tracking or f"measurement {finding.what.value}"
             groups.setdefault(key, _Group()).measurements.append(finding)
+        elif isinstance(finding, Curve):
+            groups.setdefault(curve_key(finding), _Group()).curves.append(finding)
         elif isinstance(finding, Observation) and finding.tracking:
             groups.setdefault(finding.tracking, _Group()).observations.append(finding)
     return groups
@@ -158,7 +167,8 @@ def _common(key: str, group: _Group, scene: Scene) -> dict[str, Any]:
     return {
         "tracking_identifier": tracking(key, scene),
         "algorithm_id": algorithm(scene.provenance),
-        "measurements": [_measurement(each) for each in group.measurements]
+        "measurements": [_measurement(each, key, scene) for each in group.measurements]
+        + [number for each in group.curves for number in _peak(each)]
         + [_certainty(each) for each in sure],
         "qualitative_evaluations": [evaluation(each) for each in group.observations],
     }
@@ -178,11 +188,13 @@ def _segment(mask: Mask, scene: Scene, lesion: Lesion | None = None) -> sr.Refer
     images = [scene.source.instances[part.k] for part in _ranked(lesion)] if lesion else []
     series = str(scene.source.header.SeriesInstanceUID)
     return sr.ReferencedSegment(
-        sop_class_uid=SegmentationStorage,
+        sop_class_uid=scene.segmentation_class,
         sop_instance_uid=scene.segmentation_uid,
         segment_number=number,
         source_images=[
-            sr.SourceImageForSegmentation(image.sop_class_uid, image.sop_instance_uid)
+            sr.SourceImageForSegmentation(
+                image.sop_class_uid, image.sop_instance_uid, frames_of(image)
+            )
             for image in images
         ]
         or None,
@@ -199,7 +211,9 @@ def _outlines(lesion: Lesion, mask: Mask, source: SourceSeries) -> list[sr.Image
             sr.ImageRegion(
                 graphic_type="POLYLINE" if len(corners) > 1 else "POINT",
                 graphic_data=corners,
-                source_image=sr.SourceImageForRegion(image.sop_class_uid, image.sop_instance_uid),
+                source_image=sr.SourceImageForRegion(
+                    image.sop_class_uid, image.sop_instance_uid, frames_of(image)
+                ),
             )
         )
     return found
@@ -210,17 +224,44 @@ def _ranked(lesion: Lesion) -> list[Any]:
     return sorted(lesion.slices, key=lambda each: (-each.peak_hu, -each.score, each.k))
 
 
-def _measurement(finding: Measurement) -> sr.Measurement:
+def _measurement(finding: Measurement, key: str, scene: Scene) -> sr.Measurement:
+    """A number, and the map it was taken from: the one of its own quantity, or of its key.
+
+    TID 300 has two places for such a source. Real World Value Map used for measurement (126100)
+    is kept to objects of that storage class, so a map is the image the number is inferred from.
+    """
+    maps = [
+        each
+        for each in scene.maps
+        if key == map_key(each.values) or finding.what == each.values.what
+    ]
     measurement = sr.Measurement(
         name=codes.concept(finding.what),
         value=finding.value,
         unit=codes.concept(finding.unit),
         method=codes.concept(finding.method) if finding.method is not None else None,
         finding_sites=_sites(finding.site),
+        referenced_images=[
+            sr.SourceImageForMeasurement(SOP_CLASS, scene.provenance.uid(each.role))
+            for each in maps
+        ]
+        or None,
     )
     if finding.derivation:
         _explain(measurement, finding.derivation)
     return measurement
+
+
+def _peak(curve: Curve) -> list[sr.Measurement]:
+    """Highest value of a curve and its time; the curve itself is a text of the report."""
+    highest, at_s = curve_peak(curve)
+    numbers = [
+        _number(curve.what, highest, curve.unit, curve.method, most=True),
+        _number(codes.TIME_OF_PEAK, at_s, codes.SECOND, curve.method),
+    ]
+    for number, said in zip(numbers, ("Peak of", "Time of the peak of"), strict=True):
+        _explain(number, f"{said} {curve.label}")
+    return numbers
 
 
 def _certainty(finding: Observation) -> sr.Measurement:

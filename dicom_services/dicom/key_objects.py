@@ -9,10 +9,10 @@ from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
 
 from dicom_services.dicom import codes
-from dicom_services.dicom.evidence import references
+from dicom_services.dicom.evidence import distinct, references
 from dicom_services.dicom.provenance import MANUFACTURER, Provenance, stamp
 from dicom_services.dicom.report import observer
-from dicom_services.dicom.source import SourceSeries
+from dicom_services.dicom.source import SourceInstance, SourceSeries
 from dicom_services.domain.findings import Mask
 
 SERIES_NUMBER: Final = 9003
@@ -42,7 +42,8 @@ def key_objects(
     if not chosen:
         return None
     images = {str(each.SOPInstanceUID): each for each in references(source)}
-    selected = [images[source.instances[k].sop_instance_uid] for k in chosen]
+    slices = [source.instances[k] for k in chosen]
+    selected = [images[each.sop_instance_uid] for each in distinct(slices)]
     result = KeyObjectSelectionDocument(
         evidence=selected,
         content=KeyObjectSelection(
@@ -59,4 +60,15 @@ def key_objects(
         content_date=provenance.started.date(),
         content_time=provenance.started.time(),
     )
+    _name_frames(result, slices)
     return stamp(result, source, provenance, "key images")
+
+
+def _name_frames(result: Dataset, slices: Sequence[SourceInstance]) -> None:
+    """Say which frames of a multi-frame image are meant."""
+    for item in result.ContentSequence:
+        for reference in item.get("ReferencedSOPSequence") or ():
+            uid = str(reference.ReferencedSOPInstanceUID)
+            frames = [one.frame for one in slices if one.frame and one.sop_instance_uid == uid]
+            if frames:
+                reference.ReferencedFrameNumber = frames

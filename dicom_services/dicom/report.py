@@ -11,7 +11,8 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 
 from dicom_services.dicom import codes
-from dicom_services.dicom.evidence import frame_of_reference, references
+from dicom_services.dicom.curves import curve_line
+from dicom_services.dicom.evidence import references
 from dicom_services.dicom.groups import (
     MOST_LESIONS,
     Scene,
@@ -21,37 +22,53 @@ from dicom_services.dicom.groups import (
     tracking,
     unlisted_lesions,
 )
+from dicom_services.dicom.image_library import image_library
+from dicom_services.dicom.parametric_map import stored_maps
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
 from dicom_services.dicom.seg import segments
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.sr_document import document_around
-from dicom_services.domain.findings import Finding, Mask, Observation
+from dicom_services.domain.findings import Code, Curve, Finding, Mask, Observation, ParametricMap
 from dicom_services.errors import Fact
 
 SERIES_NUMBER: Final = 9002
 _CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
-_ACQUISITION: Final = sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 
 
 def report(
     findings: Sequence[Finding],
-    segmentation: Dataset | None,
+    results: Sequence[Dataset],
     source: SourceSeries,
     provenance: Provenance,
+    remarks: Sequence[str] = (),
 ) -> Dataset:
     """The report of a run, also of one that found nothing.
 
     Tracked findings are measurement groups; what is said of the series as a whole, such as a
-    warning, stands below the qualitative evaluations.
+    warning, stands below the qualitative evaluations, and so does every curve, as text.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    results : sequence of Dataset
+        The maps and the segmentation that were made of them.
+    source : SourceSeries
+    provenance : Provenance
+    remarks : sequence of str
+        English sentences of ours about how the results were written.
     """
     masks = segments([each for each in findings if isinstance(each, Mask)])
-    scene = Scene(source, provenance, provenance.uid("seg"), masks)
+    maps = stored_maps([each for each in findings if isinstance(each, ParametricMap)])
+    shapes = [str(each.SOPClassUID) for each in results if each.Modality == "SEG"]
+    scene = Scene(source, provenance, provenance.uid("seg"), masks, maps, "".join(shapes))
     groups = measurement_groups(findings, scene)
     untracked = [each for each in findings if isinstance(each, Observation) and not each.tracking]
-    texts = []
+    texts = [(each.what, curve_line(each)) for each in findings if isinstance(each, Curve)]
+    texts += [(codes.REMARK, remark) for remark in remarks]
     if unlisted := unlisted_lesions(scene):
-        texts.append(f"The {MOST_LESIONS} highest scoring lesions are listed, {unlisted} are not.")
-    return _document(groups, untracked, texts, scene, segmentation)
+        said = f"The {MOST_LESIONS} highest scoring lesions are listed, {unlisted} are not."
+        texts.append((codes.REMARK, said))
+    return _document(groups, untracked, texts, scene, results)
 
 
 def refusal(
@@ -66,7 +83,7 @@ def refusal(
         if not isinstance(value, (bool, str)) and math.isfinite(value)
     }
     words = [
-        f"{codes.fact(name).meaning}: {value}"
+        (codes.REMARK, f"{codes.fact(name).meaning}: {value}")
         for name, value in facts.items()
         if name not in numbers
     ]
@@ -103,14 +120,12 @@ def observer(provenance: Provenance) -> sr.ObserverContext:
 def _document(
     groups: Sequence[Dataset],
     untracked: Sequence[Observation],
-    texts: Sequence[str],
+    texts: Sequence[tuple[Code, str]],
     scene: Scene,
-    segmentation: Dataset | None = None,
+    results: Sequence[Dataset] = (),
 ) -> Dataset:
     source, provenance = scene.source, scene.provenance
-    evidence = references(source)
-    if segmentation is not None:
-        evidence.append(segmentation)
+    evidence = [*references(source), *results]
     tree = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer(provenance)),
         procedure_reported=codes.concept(provenance.procedure),
@@ -120,7 +135,7 @@ def _document(
     root = tree[0].ContentSequence
     if not groups:
         root.pop()
-    root.insert(len(root) - bool(groups), _image_library(source))
+    root.insert(len(root) - bool(groups), image_library(source, scene.maps, provenance))
     root.append(_evaluations(untracked, texts, provenance))
     result = document_around(
         tree[0],
@@ -157,7 +172,7 @@ def _predecessor(result: Dataset, provenance: Provenance) -> Dataset:
 
 
 def _evaluations(
-    observations: Sequence[Observation], remarks: Sequence[str], provenance: Provenance
+    observations: Sequence[Observation], remarks: Sequence[tuple[Code, str]], provenance: Provenance
 ) -> sr.ContainerContentItem:
     """Statements about the whole series, the notice and what the result was made from.
 
@@ -173,7 +188,7 @@ def _evaluations(
         (codes.RESEARCH_NOTICE, NOTICE),
         (codes.INTENDED_USE, provenance.card.intended_use),
         (codes.TRAINED_ON, provenance.card.trained_on),
-        *((codes.REMARK, remark) for remark in remarks),
+        *remarks,
         *provenance.trace(),
     )
     for name, text in texts:
@@ -183,54 +198,3 @@ def _evaluations(
             )
             container.ContentSequence.append(item)
     return container
-
-
-def _image_library(source: SourceSeries) -> sr.ContainerContentItem:
-    """Every source image, with what they share said once for all of them (TID 1600, 1602)."""
-    library = sr.ContainerContentItem(name=standard.DCM.ImageLibrary, relationship_type=_CONTAINS)
-    group = sr.ContainerContentItem(
-        name=standard.DCM.ImageLibraryGroup, relationship_type=_CONTAINS
-    )
-    group.ContentSequence = sr.ContentSequence(_shared_descriptors(source))
-    for instance in source.instances:
-        image = sr.ImageContentItem(
-            name=codes.concept(codes.SOURCE),
-            referenced_sop_class_uid=instance.sop_class_uid,
-            referenced_sop_instance_uid=instance.sop_instance_uid,
-            relationship_type=_CONTAINS,
-        )
-        group.ContentSequence.append(image)
-    library.ContentSequence = sr.ContentSequence([group])
-    return library
-
-
-def _shared_descriptors(source: SourceSeries) -> list[sr.ContentItem]:
-    header = source.header
-    found: list[sr.ContentItem] = []
-    modality = codes.MODALITIES.get(str(header.get("Modality", "")))
-    if modality is not None:
-        found.append(
-            sr.CodeContentItem(
-                name=standard.DCM.Modality,
-                value=codes.concept(modality),
-                relationship_type=_ACQUISITION,
-            )
-        )
-    found.append(
-        sr.UIDRefContentItem(
-            name=standard.DCM.FrameOfReferenceUID,
-            value=frame_of_reference(source, None),
-            relationship_type=_ACQUISITION,
-        )
-    )
-    for name, keyword in (("PixelDataRows", "Rows"), ("PixelDataColumns", "Columns")):
-        if header.get(keyword):
-            found.append(
-                sr.NumContentItem(
-                    name=getattr(standard.DCM, name),
-                    value=int(header.get(keyword)),
-                    unit=codes.concept(codes.PIXELS),
-                    relationship_type=_ACQUISITION,
-                )
-            )
-    return found

@@ -1,13 +1,16 @@
-"""Masks to one binary segmentation, through highdicom."""
+"""Masks to one segmentation, binary or a label map, through highdicom."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, Literal
 
 import highdicom as hd
 import numpy as np
 from highdicom.seg import Segmentation, SegmentDescription
+from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.uid import SegmentationStorage
 
 from dicom_services.dicom import codes, uids
 from dicom_services.dicom.evidence import name_sources, placed
@@ -17,6 +20,10 @@ from dicom_services.domain.findings import Code, Mask
 from dicom_services.errors import InputError
 
 SERIES_NUMBER = 9001
+LABEL_MAP_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
+CLASSES: Final = frozenset({str(SegmentationStorage), LABEL_MAP_CLASS})
+Kind = Literal["binary", "labelmap"]
 
 
 def segments(masks: Sequence[Mask]) -> tuple[Mask, ...]:
@@ -25,11 +32,15 @@ def segments(masks: Sequence[Mask]) -> tuple[Mask, ...]:
 
 
 def segmentation(
-    masks: Sequence[Mask], source: SourceSeries, provenance: Provenance
+    masks: Sequence[Mask],
+    source: SourceSeries,
+    provenance: Provenance,
+    kind: Kind = "binary",
 ) -> Dataset | None:
     """One segmentation with a segment per mask; None where no mask has a voxel.
 
-    Frames without a voxel are left out, as is every slice that no mask touches.
+    Frames without a voxel are left out, as is every slice that no mask touches. A label map holds
+    one segment in a pixel, so masks that overlap are written as a binary one whatever was asked.
 
     Raises
     ------
@@ -47,13 +58,11 @@ def segmentation(
         raise InputError("image_size", rows=geometry.shape[1], columns=geometry.shape[2])
     images = placed(source, geometry)
     used = np.flatnonzero(np.any([mask.values.any(axis=(1, 2)) for mask in shown], axis=0))
-    # The last axis is the segment, but each mask stays whole in memory: highdicom's look for
-    # overlaps and its packing then read contiguous bytes, in half the time.
-    pixels = np.moveaxis(np.stack([mask.values[used] for mask in shown]), 0, -1).view(np.uint8)
+    labels = kind == "labelmap" and not overlap(shown)
     result = Segmentation(
         source_images=[images[k] for k in used],
-        pixel_array=pixels,
-        segmentation_type="BINARY",
+        pixel_array=_labels(shown, used) if labels else _stacked(shown, used),
+        segmentation_type="LABELMAP" if labels else "BINARY",
         segment_descriptions=[
             _describe(number, mask, source, provenance) for number, mask in enumerate(shown, 1)
         ],
@@ -75,6 +84,35 @@ def segmentation(
     name_segments_per_frame(result)
     name_sources(result, source, used.tolist())
     return stamp(result, source, provenance, "segmentation")
+
+
+def overlap(masks: Sequence[Mask]) -> bool:
+    """Whether a voxel belongs to more than one mask."""
+    taken = np.zeros(masks[0].values.shape, np.bool_) if masks else np.zeros(0, np.bool_)
+    for mask in masks:
+        if (taken & mask.values).any():
+            return True
+        taken |= mask.values
+    return False
+
+
+def _stacked(masks: Sequence[Mask], used: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """(k, j, i, segment).
+
+    The last axis is the segment, but each mask stays whole in memory: highdicom's look for
+    overlaps and its packing then read contiguous bytes, in half the time.
+    """
+    stacked = np.stack([mask.values[used] for mask in masks])
+    return np.moveaxis(stacked, 0, -1).view(np.uint8)
+
+
+def _labels(masks: Sequence[Mask], used: NDArray[np.intp]) -> NDArray[np.uint8 | np.uint16]:
+    """(k, j, i): the number of the segment, 0 outside of all."""
+    kind = np.uint8 if len(masks) <= 255 else np.uint16
+    found: NDArray[np.uint8 | np.uint16] = np.zeros((len(used), *masks[0].values.shape[1:]), kind)
+    for number, mask in enumerate(masks, 1):
+        found[mask.values[used]] = number
+    return found
 
 
 def tracking_key(mask: Mask) -> str:
@@ -123,7 +161,7 @@ def pad_with_zero(result: Dataset) -> None:
 
     highdicom takes the character "0", which has bits set.
     """
-    bits = result.Rows * result.Columns * result.NumberOfFrames
+    bits = result.Rows * result.Columns * result.NumberOfFrames * result.BitsAllocated
     if -(-bits // 8) % 2 == 1:
         result.PixelData = result.PixelData[:-1] + b"\0"
 

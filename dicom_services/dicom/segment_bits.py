@@ -1,4 +1,4 @@
-"""Single frames of a binary segmentation on the grid of its series, without unpacking the rest."""
+"""Single frames of a segmentation on the grid of its series, without unpacking the rest."""
 
 from __future__ import annotations
 
@@ -56,19 +56,24 @@ def read_segment_bits(file: bytes, series: IndexedSeries) -> SegmentBits:
     Raises
     ------
     InputError
-        `region_grid` when it lies on other pixels, `region_unreadable` when it is no binary
-        segmentation.
+        `region_grid` when it lies on other pixels, `region_unreadable` when it is neither a binary
+        segmentation nor a label map.
     """
     _, rows, columns = series.geometry.shape
     try:
         dataset = dcmread(io.BytesIO(file))
-        if dataset.get("Modality") != "SEG" or dataset.get("SegmentationType") != "BINARY":
+        kind = dataset.get("SegmentationType")
+        if dataset.get("Modality") != "SEG" or kind not in ("BINARY", "LABELMAP"):
             raise InputError("region_unreadable")
         if (dataset.Rows, dataset.Columns) != (rows, columns):
             raise InputError("region_grid")
+        if kind == "LABELMAP":
+            return _unpack_labels(dataset, series)
         groups = dataset.PerFrameFunctionalGroupsSequence
         bits = np.frombuffer(dataset.PixelData, np.uint8)
-        frames = {_place(group, series): number for number, group in enumerate(groups)}
+        frames = {
+            (_segment(group), _place(group, series)): number for number, group in enumerate(groups)
+        }
         if bits.size * 8 < len(groups) * rows * columns:
             raise InputError("region_unreadable")
     except (InvalidDicomError, AttributeError, ValueError, TypeError, KeyError, IndexError):
@@ -76,7 +81,27 @@ def read_segment_bits(file: bytes, series: IndexedSeries) -> SegmentBits:
     return SegmentBits(frames, bits, rows, columns)
 
 
-def _place(group: Dataset, series: IndexedSeries) -> tuple[int, int]:
-    segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+def _unpack_labels(dataset: Dataset, series: IndexedSeries) -> SegmentBits:
+    """A label map as the frames of a binary segmentation, one for each segment in a slice."""
+    _, rows, columns = series.geometry.shape
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    labels = dataset.pixel_array.reshape(len(groups), rows * columns)
+    frame_of: dict[tuple[int, int], int] = {}
+    found: list[NDArray[np.bool_]] = []
+    for frame, group in zip(labels, groups, strict=True):
+        k = _place(group, series)
+        for number in np.unique(frame[frame > 0]):
+            frame_of[int(number), k] = len(found)
+            found.append(frame == number)
+    bits = np.packbits(np.array(found, np.bool_), bitorder="little")
+    return SegmentBits(frame_of, bits, rows, columns)
+
+
+def _segment(group: Dataset) -> int:
+    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _place(group: Dataset, series: IndexedSeries) -> int:
+    """Index of the slice a frame lies in."""
     place = np.array(group.PlanePositionSequence[0].ImagePositionPatient, np.float64)
-    return segment, round(float(series.geometry.to_index(place)[0]))
+    return round(float(series.geometry.to_index(place)[0]))

@@ -38,7 +38,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             _timed(times, "highdicom", lambda: _highdicom(masks, source))  # noqa: B023
             seg = _timed(times, "seg", lambda: segmentation(masks, source, provenance))  # noqa: B023
-            sr = _timed(times, "sr", lambda: report(findings, seg, source, provenance))  # noqa: B023
+            sr = _timed(times, "sr", lambda: report(findings, [seg], source, provenance))  # noqa: B023
             ko = _timed(times, "ko", lambda: key_objects(masks, source, provenance))  # noqa: B023
             results = [each for each in (seg, sr, ko) if each is not None]
             _timed(times, "checks", lambda: check_results(results, source))  # noqa: B023

@@ -249,7 +249,7 @@ def test_written_configuration_is_what_the_parts_agreed_on(folder, monkeypatch):
     }  # fmt: skip
     assert set(node) == {
         "version", "orthanc", "redis", "signing_key_file", "queues", "job_timeout_s", "retry_s",
-        "fetch_threads", "scratch", "models",
+        "fetch_threads", "scratch", "models", "segmentation",
     }  # fmt: skip
     assert plugin["quiet_s"] == 15.0
     assert len(bytes.fromhex(folder.secret("signing_key").read_text())) == 32
