@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import redis
 from redis.client import Pipeline
+from rq import Queue
 from rq.exceptions import DeserializationError
 from rq.job import Job as QueueJob
 from rq.job import JobStatus
@@ -141,6 +142,22 @@ class AllowedJob(QueueJob):  # type: ignore[misc] # rq ships no usable types
 
     def send_webhooks(self, *_: Any, **__: Any) -> None:
         """Never: a URL in Redis is not ours."""
+
+
+class AllowedQueue(Queue):  # type: ignore[misc] # rq ships no usable types
+    """An RQ queue that foreign ids among those who wait for a job cannot bring down."""
+
+    def move_dependents_to_ready(
+        self, job: QueueJob, pipeline: Pipeline | None = None, **options: Any
+    ) -> dict[str, list[str]]:
+        """As RQ's, within whose transaction the job ends; the ledger knows who waited for it."""
+        try:
+            return dict(super().move_dependents_to_ready(job, pipeline=pipeline, **options))
+        except (redis.ResponseError, *_NO_MESSAGE) as error:
+            event("queue.forged", level=logging.WARNING, code="job_dependent", error=error)
+            # What watches the key reads it once more, and finds nothing.
+            self.connection.delete(job.dependents_key)
+            return {}
 
 
 def _bytes(value: Any) -> bytes:

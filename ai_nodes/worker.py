@@ -17,13 +17,13 @@ from typing import Any, Final
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry as RedisRetry
-from rq import Queue, Worker, get_current_job
+from rq import Worker, get_current_job
 from rq.exceptions import DeserializationError
 from rq.timeouts import JobTimeoutException
 
 from ai_nodes import models, predecessors
 from ai_nodes.analysis import Outcome, analyse, refuse
-from ai_nodes.messages import AllowedJob, SignedJSON
+from ai_nodes.messages import AllowedJob, AllowedQueue, SignedJSON
 from ai_nodes.node import Node, read_node
 from ai_nodes.registry import PIPELINES
 from ai_nodes.scheduler import BoundScheduler
@@ -261,6 +261,7 @@ def _run(job: Job, orthanc: Orthanc) -> _End:
         predecessor=job.supersedes,
         predecessor_version=job.supersedes_version,
         earlier=predecessors.earlier(orthanc, before) if pipeline.after_results else (),
+        segmentation=(_node or read_node()).results.segmentation,
         stage=lambda stage: _advance(orthanc, job, stage),
     )
     return _store(orthanc, job, outcome)
@@ -458,7 +459,7 @@ def main() -> None:
     _wait_for(connection)
     serializer = SignedJSON(_node.signing_key)
     queues = [
-        Queue(name, connection=connection, serializer=serializer, job_class=AllowedJob)
+        AllowedQueue(name, connection=connection, serializer=serializer, job_class=AllowedJob)
         for name in _node.queues
     ]
     worker = _NodeWorker(
@@ -466,6 +467,7 @@ def main() -> None:
         connection=connection,
         serializer=serializer,
         job_class=AllowedJob,
+        queue_class=AllowedQueue,
         worker_ttl=WORKER_TTL_S,
         maintenance_interval=MAINTENANCE_S,
         job_monitoring_interval=MONITORING_S,
