@@ -7,8 +7,8 @@ they hold noise about zero, which is no tissue. It has no images, so these are m
 - tissue: dR2*(t) = density / kappa x CBF / 6000 x (AIF convolved with exp(-t / MTT)), the AIF taken
   as linear between its samples, the integral exact; density 1.04 g/ml and kappa 0.733 as in
   `dicom_services.perfusion_curves`, no delay;
-- signal: S = S0 exp(-TE dR2*), TE 30 ms, S0 20000 in tissue and artery and 200 elsewhere, rounded to
-  whole numbers, without noise;
+- signal: S = S0 exp(-TE dR2*), TE 30 ms, S0 20000 in tissue and artery and 200 elsewhere, rounded
+  to whole numbers, without noise;
 - an artery of 6 x 6 x 2 voxels beside the tissue, which holds the AIF itself.
 
 Its arrays are (row, column, slice); the grid keeps them. It names no spacing: 2 x 2 x 5 mm is ours.
@@ -88,7 +88,7 @@ def reference_object(folder: Path = FOLDER) -> ReferenceObject:
 def exponential_residue(
     aif: NDArray[np.float64], times_s: NDArray[np.float64], mtt_s: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(t, n): an artery that is linear between its samples, convolved with exp(-t / mtt), exactly."""
+    """(t, n): an artery, linear between its samples, convolved with exp(-t / mtt), exactly."""
     held = np.zeros((len(times_s), len(mtt_s)))
     for n in range(1, len(times_s)):
         step = times_s[n] - times_s[n - 1]

@@ -145,7 +145,7 @@ class _Fit:
         """(6,) shifts in mm and turns in radians of one frame."""
         normal = self._slopes @ self._slopes.T
         # A direction that the outline does not determine stays where it is.
-        normal += np.diag(1e-3 * np.diag(normal) + 1e-9 * np.trace(normal))
+        normal += np.diag(1e-3 * np.diag(normal) + 1e-9 * np.trace(normal) + 1e-12)
         move = np.zeros(6)
         for _ in range(ROUNDS):
             rest = self._moved_back(step, move) - self._reference

@@ -54,6 +54,11 @@ VERSION: Final = "1.0.0"
 HOUNSFIELD: Final = "[hnsf'U]"
 MOST_PLACES: Final = 64
 
+LOW_PEAK: Final = 0.3
+HIGHEST_PERCENT: Final = 99.9
+"""Vessels are the highest curves, and an artery that fills a third of its voxel still has a third
+of their height. A lower input is tissue: the arteries were passed over, clipped or not scanned."""
+
 FEWEST_BASELINE: Final = 3
 
 FIRST_FRAMES: Final = 5
@@ -356,7 +361,15 @@ def _artery(
 ) -> ArterialInput:
     if rules.aif_places:
         return _given(rules.aif_places, scan, bolus, kind)
-    return find_aif(curves.concentration, scan.times_s, brain.head, index=curves.index)
+    found = find_aif(curves.concentration, scan.times_s, brain.head, index=curves.index)
+    peaks = curves.concentration.max(axis=0)
+    highest = float(np.percentile(peaks[np.isfinite(peaks)], HIGHEST_PERCENT))
+    if found.facts["peak"] >= LOW_PEAK * highest:
+        return found
+    clipped = round(found.facts.get("clipped_voxels", 0.0))
+    if clipped:
+        raise InputError("saturated_aif", clipped=clipped)
+    return replace(found, flags=(*found.flags, "low_aif"))
 
 
 def _before_artery(bolus: Bolus, artery: ArterialInput, scan: Volume) -> Bolus:
@@ -533,13 +546,13 @@ def _warnings(
     scan: Volume, rules: Rules, result: PerfusionResult, curves: _Curves, *, by_hand: bool
 ) -> list[str]:
     found = perfusion_quality.warnings_of_acquisition(scan.acquisition)
-    found += [flag for flag in (*result.bolus.flags, *result.flags) if flag not in found]
+    flags = (*result.bolus.flags, *result.flags, *result.artery.flags)
+    found += [flag for flag in flags if flag not in found]
     found += curves.warnings
     told = {
         "head_motion": result.motion.worst_mm > rules.motion_warn_mm,
         "brain_by_hand": by_hand,
         "aif_by_hand": bool(rules.aif_places),
-        "saturated_aif": "saturated_aif" in result.artery.flags,
         "no_vein": result.vein is None and rules.vof != "none",
         "no_reference": not result.risk.reference.any(),
         "core_by_flow": result.kind == "DSC",
