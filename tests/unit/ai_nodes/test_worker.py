@@ -35,6 +35,7 @@ from dicom_services.errors import (
     MissingError,
     UnavailableError,
 )
+from dicom_services.settings import ResultSettings
 from tests.dicom_files import STUDY, ct_files
 
 SERIALIZER = SignedJSON(bytes(range(32)))
@@ -148,6 +149,7 @@ class FakeOrthanc:
         self.on_attach: Callable[[], None] = lambda: None
         self.on_report: Callable[[dict[str, Any]], None] = lambda _: None
         self.free_bytes = 1 << 40
+        self.results = ResultSettings()
 
     def __enter__(self) -> FakeOrthanc:
         return self
