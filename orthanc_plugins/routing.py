@@ -513,7 +513,10 @@ def main(arguments: Sequence[str]) -> int:
         json.dump(_explain(rules, json.load(sys.stdin)), sys.stdout)
     else:
         json.dump(
-            {rule.name: {"pipeline": rule.pipeline, "queue": rule.queue} for rule in rules.rules},
+            {
+                rule.name: {"pipeline": rule.pipeline, "queue": rule.queue, "after": rule.after}
+                for rule in rules.rules
+            },
             sys.stdout,
         )
     return 0

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,24 @@ class Ends:
         moved = self.queue.enqueue_dependents(job)
         return [one for names in moved.values() for one in names]
 
+    def succeed(self, name: str, together: threading.Barrier) -> None:
+        """As RQ's `handle_job_success`: the end and who moves on are one transaction."""
+        job = self.fetch(name)
+        together.wait(5.0)
+        with self.redis.pipeline() as pipeline:
+            while True:
+                try:
+                    pipeline.watch(job.dependents_key)
+                    moved = self.queue.move_dependents_to_ready(job, pipeline=pipeline)
+                    if not pipeline.explicit_transaction:
+                        pipeline.multi()
+                    job.set_status(JobStatus.FINISHED, pipeline=pipeline)
+                    pipeline.execute()
+                    break
+                except redis.WatchError:
+                    continue
+        self.queue.enqueue_ready_jobs_by_queue(moved)
+
     def waiting(self) -> list[bytes]:
         return list(self.redis.lrange("rq:queue:cpu", 0, -1))
 
@@ -112,6 +131,23 @@ def test_a_join_waits_for_the_last_of_its_experts_and_is_queued_once(ends: Ends)
     assert ends.end(B, JobStatus.FINISHED) == [JOIN]
     assert ends.waiting()[2:] == [JOIN.encode()]
     assert ends.plugin.status(JOIN) == "queued"
+
+
+def test_experts_that_end_at_the_same_moment_move_their_join_on_exactly_once(ends: Ends) -> None:
+    for turn in range(40):
+        first, second, join = (f"{letter}{turn:039x}" for letter in "abd")
+        ends.put(first)
+        ends.put(second)
+        ends.put(join, first, second)
+        together = threading.Barrier(2)
+        workers = [
+            threading.Thread(target=ends.succeed, args=(one, together)) for one in (first, second)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(10.0)
+        assert ends.waiting().count(join.encode()) == 1, turn
 
 
 def test_an_expert_that_failed_for_good_does_not_hold_its_join_back(ends: Ends) -> None:

@@ -18,7 +18,13 @@ from dicom_services.domain.findings import Finding
 from dicom_services.domain.volume import Study
 from dicom_services.errors import MissingError, UnavailableError
 from tests.dicom_files import ct_files
-from tests.unit.ai_nodes.test_worker import JOB_ID, SERIES_ID, FakeOrthanc, slices_with_calcium
+from tests.unit.ai_nodes.test_worker import (
+    JOB_ID,
+    SERIES_ID,
+    FakeOrthanc,
+    slices_with_calcium,
+    with_patient,
+)
 
 EXPERT_SERIES = "2f6d1f0b-8c1d5e55-3d6c0d1e-51d2a6c3-9e0b7a44"
 EXPERT, OTHER = "a" * 40, "b" * 40
@@ -149,6 +155,7 @@ def with_series(orthanc: Panel, count: int = 10) -> list[dict[str, Any]]:
     """A further series of the same study beside the first."""
 
     def other(k: int, ds: Dataset) -> None:
+        with_patient(k, ds)
         ds.SeriesInstanceUID = "1.2.3.99"
         ds.SOPInstanceUID = f"1.2.3.99.{k}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,30 @@ def test_a_restart_in_the_middle_forgets_nothing(rig: PanelRig) -> None:
     rig.end("expert-b", "done", **STORED)
     assert rig.begin_fusion() == "running"
     assert rig.told() == [("expert-a", "refused", "contrast"), ("expert-b", "done", "")]
+
+
+def test_the_message_has_the_fields_that_the_node_reads(rig: PanelRig) -> None:
+    wire = json.loads((Path(__file__).parents[2] / "wire" / "job.json").read_text())
+    rig.study()
+    for message in rig.queue.messages:
+        assert message.keys() == wire.keys()
+        assert message["version"] == wire["version"]
+
+
+def test_jobs_that_were_entered_before_an_update_go_on(rig: PanelRig) -> None:
+    rig.study()
+    record = json.loads(rig.orthanc.metadata["ct"]["radloop"])
+    for job in record["jobs"].values():
+        del job["others"], job["after"], job["refuse_after_failed"]
+    del record["part_of"]
+    rig.orthanc.metadata["ct"]["radloop"] = json.dumps(record)
+    expert = rig.job("expert-a")["job"]
+    rig.restart()
+    rig.router.recall()
+    rig.queue.jobs.clear()
+    assert rig.router.reconcile() == 3
+    rig.turn()
+    assert rig.job("expert-a")["job"] == expert
+    rig.orthanc.receive("st", "ct", 1)
+    rig.settle()
+    assert rig.job("expert-a")["job"] != expert
