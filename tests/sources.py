@@ -268,7 +268,7 @@ def perfusion(grid: Geometry | None = None) -> tuple[Finding, ...]:
     """Two maps that are defined inside of a box, a region, its mean flow, and an input curve."""
     grid = grid or geometry()
     inside = np.zeros(grid.shape, bool)
-    inside[1:-1, 2:-2, 3:-3] = True
+    inside[:, 2:-2, 3:-3] = True
     ramp = np.arange(inside.size, dtype=np.float32).reshape(grid.shape)
     flow = np.where(inside, 60.0 + 40.0 * np.sin(ramp), np.nan).astype(np.float32)
     delay = np.where(inside, 3.0 + 2.0 * np.cos(ramp), np.nan).astype(np.float32)

@@ -96,3 +96,20 @@ def code_value(item: Dataset) -> str:
     """Code of a CODE content item."""
     code = item.ConceptCodeSequence[0]
     return str(code.get("CodeValue") or code.get("LongCodeValue"))
+
+
+def map_voxels(file: bytes, geometry: Geometry) -> NDArray[np.float32]:
+    """A parametric map on `geometry`, frame by frame from its place; NaN where it is padding."""
+    dataset = read_back(file)
+    shape = (dataset.NumberOfFrames, dataset.Rows, dataset.Columns)
+    frames = np.frombuffer(dataset.FloatPixelData, np.dtype("<f4")).reshape(shape)
+    found = np.full(geometry.shape, np.nan, np.float32)
+    padding = dataset.get("FloatPixelPaddingValue")
+    for frame, group in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        index = geometry.to_index(position)
+        assert np.abs(index - np.rint(index)).max() < 0.02
+        k, j, i = np.rint(index).astype(int)
+        assert (j, i) == (0, 0)
+        found[k] = frame if padding is None else np.where(frame == padding, np.nan, frame)
+    return found

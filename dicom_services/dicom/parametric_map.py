@@ -92,12 +92,13 @@ def padding_of(values: NDArray[np.float32]) -> float | None:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     span = high - low
     step = 2.0 ** math.floor(math.log2(span / 64.0)) if span > 0.0 else 1.0
-    below = float(np.float32(low - step))
-    if not below < low or below < -_LARGEST:
-        below = float(np.nextafter(np.float32(low), np.float32(-np.inf)))
-    if math.isinf(below):
-        return float(np.nextafter(np.float32(high), np.float32(np.inf)))
-    return below
+    found = np.float32(max(low - step, -_LARGEST))
+    if not found < low:
+        found = np.nextafter(np.float32(low), np.float32(-_LARGEST))
+    # Only where the map reaches to the end of all floats.
+    while (values == found).any():
+        found = np.nextafter(found, np.float32(_LARGEST))
+    return float(found)
 
 
 def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> Dataset:
@@ -169,7 +170,7 @@ def _window(finding: ParametricMap) -> tuple[float, float]:
         defined = finding.values[~np.isnan(finding.values)]
         low = float(defined.min()) if defined.size else 0.0
         high = float(defined.max()) if defined.size else 0.0
-    return (low, high) if high > low else (low, low + 1.0)
+    return (low, high) if high > low else (low, low + max(1.0, abs(low) / 1024.0))
 
 
 def _shown(finding: ParametricMap, label: str) -> hd.VOILUTTransformation:
@@ -180,12 +181,14 @@ def _shown(finding: ParametricMap, label: str) -> hd.VOILUTTransformation:
     dciodvfy takes any range for an error.
     """
     low, high = _window(finding)
-    return hd.VOILUTTransformation(
+    shown = hd.VOILUTTransformation(
         window_center=float(format_number_as_ds((low + high) / 2.0)),
         window_width=float(format_number_as_ds(high - low)),
-        window_explanation=f"{label} {finding.color_map}"[:64],
         voi_lut_function="LINEAR_EXACT",
     )
+    # highdicom would take each letter for an explanation of its own.
+    shown.WindowCenterWidthExplanation = f"{label} {finding.color_map}"[:64]
+    return shown
 
 
 def _along_the_normal(

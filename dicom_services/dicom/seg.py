@@ -150,10 +150,13 @@ def family(provenance: Provenance) -> Code:
 
 
 def content_label(name: str) -> str:
-    """Content Label is a code string: capitals, digits, underscores, at most 16 (PS3.5 6.2)."""
+    """Content Label is a code string: capitals, digits, underscores, at most 16 (PS3.5 6.2).
+
+    highdicom takes none that begins with another sign than a letter.
+    """
     upper = name.upper()
     plain = "".join(sign if sign.isascii() and sign.isalnum() else "_" for sign in upper)
-    return plain[:16]
+    return plain[:16] if plain[:1].isalpha() else f"X{plain}"[:16]
 
 
 def pad_with_zero(result: Dataset) -> None:
