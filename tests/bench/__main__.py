@@ -10,6 +10,7 @@ BENCHES = (
     "dynamic",
     "write",
     "agatston",
+    "fusion",
     "ingest",
     "loop",
     "memory",
