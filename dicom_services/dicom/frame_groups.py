@@ -7,6 +7,7 @@ the bytes, item by item, so that neither time nor memory grows with what nobody 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as struct_error
@@ -129,9 +130,9 @@ def read_frame_groups(
             return FrameGroups(tuple(frames), None, False, b"", b"")
         tag, vr, length, body = found
         if tag == _SHARED:
-            shared = next(iter([*walk.items(length, body, 1)]), {})
+            shared = next(iter([*walk.items(vr, length, body, 1)]), {})
         elif tag == _PER_FRAME:
-            for values in walk.items(length, body, most):
+            for values in walk.items(vr, length, body, most):
                 frames.append({**shared, **values} if shared else values)
         elif tag == _PIXEL_DATA or tag in _FLOAT_PIXELS:
             span = PixelSpan(vr or "OW", walk.base + body, length)
@@ -140,7 +141,7 @@ def read_frame_groups(
         elif tag in kept:
             kept[tag] = walk.value(length, body)
         else:
-            walk.skip(length, body)
+            walk.skip(vr, length, body)
 
 
 class _Walk:
@@ -177,7 +178,7 @@ class _Walk:
         self.wanted = {int(tag): tag for tag in wanted}
         self.base = start
         self.position = 0
-        self.items_known: dict[bytes, Values] = {}
+        self.items_known: dict[tuple[bool, bytes], Values] = {}
         stream.seek(start)
         self.data = stream.read(_PIECE)
 
@@ -192,8 +193,21 @@ class _Walk:
                 continue
             return tag, vr.decode("latin-1"), length, body
 
-    def items(self, length: int, body: int, most: int) -> Iterator[Values]:
+    def items(self, vr: str, length: int, body: int, most: int) -> Iterator[Values]:
         """What is wanted of each item of a sequence; moves on to what follows it."""
+        with self._inside(vr.encode()):
+            yield from self._items(length, body, most)
+
+    @contextmanager
+    def _inside(self, vr: bytes) -> Iterator[None]:
+        """What an archive did not know it keeps as UN, and in implicit VR (PS3.5 section 6.2.2)."""
+        before, self.implicit = self.implicit, self.implicit or vr == b"UN"
+        try:
+            yield
+        finally:
+            self.implicit = before
+
+    def _items(self, length: int, body: int, most: int) -> Iterator[Values]:
         end = -1 if length == UNDEFINED_LENGTH else self.base + body + length
         self.position = body
         count = 0
@@ -227,13 +241,13 @@ class _Walk:
         self.position = body + length
         return self.data[body : body + length]
 
-    def skip(self, length: int, body: int) -> None:
+    def skip(self, vr: str, length: int, body: int) -> None:
         """Move on to what follows an element."""
         if length != UNDEFINED_LENGTH:
             self._go(self.base + body + length)
             return
         self.position = body
-        for _ in self.items(length, body, 1 << 20):
+        for _ in self.items(vr, length, body, 1 << 20):
             pass
 
     def _go(self, place: int) -> None:
@@ -285,9 +299,9 @@ class _Walk:
             if tag == _ITEM_END and end < 0:
                 return {**rest, **values}, body
             if tag in _FIRST_CHOICE:
-                position = self._group(length, body, values)
+                position = self._group(vr, length, body, values)
             elif tag in _LAST_CHOICE:
-                position = self._group(length, body, rest)
+                position = self._group(vr, length, body, rest)
             else:
                 position = self._past(vr, length, body, 0)
             if 0 <= end < position:
@@ -302,19 +316,22 @@ class _Walk:
             raise _CutError
         return body + length
 
-    def _group(self, length: int, body: int, values: dict[int, bytes]) -> int:
+    def _group(self, vr: bytes, length: int, body: int, values: dict[int, bytes]) -> int:
         """Take over what is wanted of a functional group; where it ends."""
+        if vr == b"UN":
+            with self._inside(vr):
+                return self._group(b"", length, body, values)
         end = self._end(length, body)
         if end >= 0:
             # Most groups are the same in all frames.
             content = self.data[body:end] if length <= _LONGEST_VALUE else b""
-            known = self.items_known.get(content)
+            known = self.items_known.get((self.implicit, content))
             if known is None:
                 found: dict[int, bytes] = {}
                 self._first_item(body, end, found)
                 known = found
                 if content and len(self.items_known) < _REMEMBERED:
-                    self.items_known[content] = known
+                    self.items_known[self.implicit, content] = known
             values.update(known)
             return end
         return self._first_item(body, end, values)
@@ -357,11 +374,8 @@ class _Walk:
             return body + length
         if depth > _DEEPEST:
             raise InputError("frame_groups")
-        implicit, self.implicit = self.implicit, self.implicit or vr == b"UN"
-        try:
+        with self._inside(vr):
             return self._past_items(body, depth)
-        finally:
-            self.implicit = implicit
 
     def _past_items(self, position: int, depth: int) -> int:
         while True:

@@ -125,11 +125,18 @@ class InputSeries:
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
-def open_input(path: Path) -> list[InputSeries]:
+def open_input(path: Path, *, object_scale: float = 1.0) -> list[InputSeries]:
     """Find the series in a folder (with all its folders), a single file or a ZIP archive.
 
     The gate judges each file before its header is read, both in a child with limits: a file that
     ends it counts as one that cannot be read. Links to folders are not followed.
+
+    Parameters
+    ----------
+    path : Path
+    object_scale : float
+        How many times as large as usual an object may be for the gate: enhanced files of more
+        than some thousand frames need it.
 
     Raises
     ------
@@ -142,7 +149,7 @@ def open_input(path: Path) -> list[InputSeries]:
     groups: dict[str, list[bytes | Path]] = {}
     facts: dict[str, dict[str, Fact]] = {}
     refused: Counter[str] = Counter()
-    for file, found in zip(files, _facts_of_all(files), strict=True):
+    for file, found in zip(files, _facts_of_all(files, object_scale), strict=True):
         if isinstance(found, str):
             refused[found] += 1
         if not isinstance(found, dict):
@@ -194,7 +201,9 @@ def _walk(folder: Path) -> list[Path]:
     return found
 
 
-def _facts_of_all(files: Sequence[bytes | Path]) -> list[dict[str, Fact] | str | None]:
+def _facts_of_all(
+    files: Sequence[bytes | Path], object_scale: float
+) -> list[dict[str, Fact] | str | None]:
     """Facts of each file, or why the gate refuses it, or None where it cannot be read.
 
     What ends the child is skipped.
@@ -203,7 +212,7 @@ def _facts_of_all(files: Sequence[bytes | Path]) -> list[dict[str, Fact] | str |
     deaths = 0
     while len(facts) < len(files):
         try:
-            for found in _facts_in_child(files[len(facts) :]):
+            for found in _facts_in_child(files[len(facts) :], object_scale):
                 facts.append(found)
         except InputError:
             deaths += 1
@@ -213,7 +222,7 @@ def _facts_of_all(files: Sequence[bytes | Path]) -> list[dict[str, Fact] | str |
     return facts
 
 
-def _facts_in_child(files: Sequence[bytes | Path]) -> Iterator[Any]:
+def _facts_in_child(files: Sequence[bytes | Path], object_scale: float) -> Iterator[Any]:
     cpu_s = _CPU_S + int(_CPU_S_PER_FILE * len(files))
 
     def work(send: Send) -> None:
@@ -221,7 +230,7 @@ def _facts_in_child(files: Sequence[bytes | Path]) -> Iterator[Any]:
             for file in files:
                 # The default action of its signal is to end the process: the file is skipped.
                 signal.setitimer(signal.ITIMER_PROF, _ONE_FILE_S)
-                send(_judged(file))
+                send(_judged(file, object_scale))
 
     memory_bytes = _MEMORY_BYTES + max(map(_mapped_bytes, files), default=0)
     limits = Limits(memory_bytes, memory_bytes, cpu_s, cpu_s, 10.0 * cpu_s)
@@ -235,12 +244,12 @@ def _mapped_bytes(file: bytes | Path) -> int:
         return 0
 
 
-def _judged(file: bytes | Path) -> dict[str, Fact] | str | None:
+def _judged(file: bytes | Path, object_scale: float) -> dict[str, Fact] | str | None:
     try:
         if isinstance(file, Path):
-            refusal = refusal_of_path(file, identity=False)
+            refusal = refusal_of_path(file, identity=False, scale=object_scale)
         else:
-            refusal = refusal_of_file(file, identity=False)
+            refusal = refusal_of_file(file, identity=False, scale=object_scale)
         if refusal is not None:
             return None if refusal.reason == "not_dicom" else refusal.reason
         return _facts(read_header(file, _TAGS.values()))

@@ -14,6 +14,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     LegacyConvertedEnhancedMRImageStorage,
@@ -69,6 +70,20 @@ def test_sequences_without_lengths_are_read_alike(syntax):
     items(ds)[1].update(odd)
     file = to_bytes(undefined_lengths(ds), syntax)
     assert np.array_equal(read_dynamic([file]).volume.values, STORED)
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_groups_that_an_archive_kept_as_unknown_are_read(lengths):
+    ds = enhanced(STORED) if lengths else undefined_lengths(enhanced(STORED))
+    explicit, implicit = to_bytes(ds), to_bytes(ds, ImplicitVRLittleEndian)
+    # The two sequences with the header of an unknown value, their content in implicit VR.
+    groups = implicit[implicit.index(b"\0\x52\x29\x92") : implicit.index(b"\xe0\x7f\x10\0")]
+    for tag in (b"\0\x52\x29\x92", b"\0\x52\x30\x92"):
+        groups = groups.replace(tag, tag + b"UN\0\0", 1)
+    start, end = explicit.index(b"\0\x52\x29\x92"), explicit.index(b"\xe0\x7f\x10\0")
+    volume = read_dynamic([explicit[:start] + groups + explicit[end:]]).volume
+    assert np.array_equal(volume.values, STORED)
+    assert volume.times_s == (0.0, 1.5, 3.0, 4.5)
 
 
 def test_an_enhanced_file_reads_as_the_same_slices_in_classic_files():

@@ -258,3 +258,20 @@ def test_a_dicom_file_that_starts_like_an_archive_is_neither(tmp_path):
 def test_an_archive_from_elsewhere_is_opened(shared_data):
     found = open_input(shared_data / "odd-dicom/panimg/tests/resources/dicom.zip")
     assert sum(len(series.files) for series in found) == 76
+
+
+def test_larger_objects_are_taken_where_the_limits_are_scaled(tmp_path):
+    # 15,000 descriptions of 20 empty elements: what five thousand frames have, three times.
+    elements = b"".join(
+        b"\x18\0" + (0x9000 + n).to_bytes(2, "little") + b"CS\0\0" for n in range(20)
+    )
+    item = b"\xfe\xff\0\xe0" + len(elements).to_bytes(4, "little") + elements
+    groups = b"\0\x52\x30\x92SQ\0\0" + (15_000 * len(item)).to_bytes(4, "little")
+    file = to_bytes(ct_slice(STORED[0]))
+    at = file.index(b"\xe0\x7f\x10\0")
+    (tmp_path / "many.dcm").write_bytes(file[:at] + groups + 15_000 * item + file[at:])
+    with pytest.raises(InputError) as caught:
+        open_input(tmp_path)
+    assert caught.value.facts == {"files": 1, "reason": "elements"}
+    (series,) = open_input(tmp_path, object_scale=2.0)
+    assert series.series_uid == SERIES
