@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from orthanc_plugins import joins, ledger
-from orthanc_plugins.routing import Decision, Rule
+from orthanc_plugins.routing import Decision
+from orthanc_plugins.rules import Rule
 
 MOST_OTHERS: Final = 256
 MOST_AFTER: Final = 256

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from orthanc_plugins import ledger
-from orthanc_plugins.routing import Rule
+from orthanc_plugins.rules import Rule
 
 WAITS: Final = "after"
 """Stage of a job that waits for others."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orthanc_plugins import assignment, joins, ledger
-from orthanc_plugins.routing import Rule, Rules
+from orthanc_plugins.rules import Rule, Rules
 
 New = list[tuple[str, str]]
 """Series and id of jobs that have to be queued, each behind its predecessors."""

@@ -21,6 +21,7 @@ from orthanc_plugins.poison import Poison
 from orthanc_plugins.queue_thread import QueueThread, quiet_times
 from orthanc_plugins.queueing import JobQueue
 from orthanc_plugins.records import Records
+from orthanc_plugins.rule_file import read_rules
 from orthanc_plugins.sweep import Sweep
 
 POLL_BUSY_S: Final = 0.05
@@ -38,7 +39,7 @@ class Router:
     ) -> None:
         self._settings = settings
         self._log = log
-        self._rules = routing.read_rules(Path(settings["routing_file"]))
+        self._rules = read_rules(Path(settings["routing_file"]))
         self._planner = Planner(
             self._rules, str(settings["software_version"]), settings["pipelines"]
         )

@@ -32,6 +32,8 @@ from dicom_services.gate import (
     sound_until,
 )
 from orthanc_plugins import ledger, routing
+from orthanc_plugins.rule_file import read_rules
+from orthanc_plugins.rules import RuleError, Rules
 from tests import sources
 from tests.hostile import build, scu
 from tests.hostile.corpus import CLASSES, Case, Maker
@@ -116,8 +118,8 @@ def zip_archive(data: bytes) -> None:
 
 def rules(data: bytes) -> None:
     """Rules that decide, or RuleError."""
-    with _file(data) as path, contextlib.suppress(routing.RuleError):
-        read = routing.read_rules(path)
+    with _file(data) as path, contextlib.suppress(RuleError):
+        read = read_rules(path)
         routing.decide(read, {"a": {"Modality": "CT", "Instances": 40, "SliceThickness": 3.0}})
 
 
@@ -151,12 +153,12 @@ def record(data: bytes) -> None:
         assert ledger.read_record(ledger.write_record(read)) is not None
 
 
-_rules: list[routing.Rules] = []
+_rules: list[Rules] = []
 
 
-def _shipped() -> routing.Rules:
+def _shipped() -> Rules:
     if not _rules:
-        _rules.append(routing.read_rules(ROOT / "config" / "routing.toml"))
+        _rules.append(read_rules(ROOT / "config" / "routing.toml"))
     return _rules[0]
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from orthanc_plugins.routing import RuleError, decide, is_result, read_rules, taken_by
+from orthanc_plugins.routing import decide, is_result, taken_by
+from orthanc_plugins.rule_file import read_rules
+from orthanc_plugins.rules import RuleError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "config" / "routing.toml"
 
