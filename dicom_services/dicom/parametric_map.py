@@ -136,7 +136,10 @@ def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> 
     _anatomy(result, finding.site)
     name_dimensions(result, provenance.uid(f"{stored.role}-dimensions"))
     name_sources(result, source, range(len(images)))
-    return stamp(result, source, provenance, f"map {label}")
+    stamp(result, source, provenance, f"map {label}")
+    # Lists of series show the first words alone.
+    result.SeriesDescription = f"{label}, {MANUFACTURER} {provenance.pipeline} map"[:64]
+    return result
 
 
 def _mapping(

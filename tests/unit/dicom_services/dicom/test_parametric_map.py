@@ -236,9 +236,9 @@ def test_maps_are_told_apart_by_label_and_uid() -> None:
     assert len({one.SOPInstanceUID for one in found}) == 3
     assert len({one.SeriesInstanceUID for one in found}) == 3
     assert [one.SeriesDescription for one in found] == [
-        "radloop calcium map CBF",
+        "CBF, radloop calcium map",
         "radloop calcium map Tmax",
-        "radloop calcium map CBF",
+        "CBF, radloop calcium map",
     ]
 
 
