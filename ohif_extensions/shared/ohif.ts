@@ -141,7 +141,7 @@ export interface Services {
   customizationService: CustomizationService;
   uiNotificationService: UINotificationService;
   panelService: PanelService;
-  cineService?: { setIsCineEnabled(on: boolean): void };
+  cineService?: { setViewportCineClosed?(viewportId: string): void };
   [name: string]: unknown;
 }
 

@@ -36,6 +36,10 @@ export function gridFor(count: number): { numRows: number; numCols: number } {
 /** Scrolled, moved and magnified together. */
 const TOGETHER = ['imageSlice', 'zoompan'].map(type => ({ type, id: `radloop-maps-${type}`, source: true, target: true }));
 
+function nameOf(position: number): string {
+  return `radloop-map-${position}`;
+}
+
 /** The images and every map in a grid, at a slice; false while none of them is known. */
 export function showAll(services: Services, findings: Findings): boolean {
   const maps = (findings.maps ?? []).flatMap(map => mapDisplaySet(services, map.sop_instance_uid) ?? []);
@@ -46,27 +50,27 @@ export function showAll(services: Services, findings: Findings): boolean {
   }
   const { numRows, numCols } = gridFor(shown.length);
   const slice = openingSliceOf(findings);
+  // A series of many times would bring its player over every picture.
+  shown.forEach((_, position) => services.cineService?.setViewportCineClosed?.(nameOf(position)));
   services.viewportGridService.setLayout({
     numRows,
     numCols,
     findOrCreateViewport: position => {
       const one = shown[position];
       return {
-        viewportId: `radloop-map-${position}`,
+        viewportId: nameOf(position),
         displaySetInstanceUIDs: one ? [one.displaySetInstanceUID] : [],
         displaySetOptions: [{}],
         viewportOptions: {
           viewportType: 'stack',
           toolGroupId: 'default',
-          viewportId: `radloop-map-${position}`,
+          viewportId: nameOf(position),
           initialImageOptions: { index: slice },
           syncGroups: TOGETHER,
         },
       };
     },
   });
-  // A series of many times would bring its player over every picture.
-  services.cineService?.setIsCineEnabled(false);
   return true;
 }
 

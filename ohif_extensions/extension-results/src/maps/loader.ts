@@ -45,13 +45,19 @@ function fileOf({ study, series, sop }: MapFrame): Promise<ArrayBuffer> {
 
 const values = new Map<string, Promise<Float32Array>>();
 
-function valuesOf(where: MapFrame, pixels: number): Promise<Float32Array> {
+/** All values of a map, NaN where they are not defined: where they equal `padding`. */
+function valuesOf(where: MapFrame, pixels: number, padding: number | null): Promise<Float32Array> {
   const known = values.get(where.sop);
   if (known) return known;
   const read = fileOf(where).then(file => {
     const found = floatPixels(file, pixels * where.frames);
     if (found === null) throw new Error('no floating point pixels');
     fetched.delete(where.sop);
+    if (padding !== null) {
+      found.forEach((value, at) => {
+        if (value === padding) found[at] = NaN;
+      });
+    }
     return found;
   });
   values.set(where.sop, read);
@@ -69,18 +75,26 @@ interface Plane {
   frameOfReferenceUID?: string;
 }
 
+/** Float Pixel Padding Value (0028,0122), as a float of 32 bits. */
+function paddingOf(imageId: string): number | null {
+  const instance = metaData.get('instance', imageId) as { FloatPixelPaddingValue?: unknown } | undefined;
+  const told = Number(instance?.FloatPixelPaddingValue ?? NaN);
+  return Number.isNaN(told) ? null : Math.fround(told);
+}
+
 async function load(imageId: string): Promise<Types.IImage> {
   const where = frameOf(imageId);
   const plane = metaData.get('imagePlaneModule', imageId) as Plane | undefined;
   if (where === null || !plane?.rows) throw new Error('no frame of a map');
   const pixels = plane.rows * plane.columns;
-  const all = await valuesOf(where, pixels);
+  const all = await valuesOf(where, pixels, paddingOf(imageId));
   const scalarData = all.slice((where.frame - 1) * pixels, where.frame * pixels);
-  for (let at = 0; at < pixels; at++) {
-    // Colours have none for what is undefined; the lowest is what the eye takes for nothing.
-    if (Number.isNaN(scalarData[at])) scalarData[at] = 0;
-  }
   const [low, high] = appearanceOf(where.sop).window ?? windowOf(all);
+  // There is no colour for what is not defined: far below the first one it is black, and nobody takes it for a value.
+  const nothing = low - (high - low);
+  for (let at = 0; at < pixels; at++) {
+    if (Number.isNaN(scalarData[at])) scalarData[at] = nothing;
+  }
   return imageFrom(imageId, plane, scalarData, low, high);
 }
 

@@ -51,7 +51,7 @@ export async function openResult(
   }
   dropOverlays(services, commands, replaced);
   const segmentation = objectOf(findings, 'SEG');
-  if (segmentation && !drawnByProcessor() && (await until(ready, over, 8))) {
+  if (segmentation && !drawnByProcessor() && (await until(ready, over, hasMaps(findings) ? WAITS : 8))) {
     await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
     layOverMaps(services, commands, findings, segmentation.sop_instance_uid);
   }
