@@ -244,7 +244,7 @@ def _mapped_bytes(file: bytes | Path) -> int:
         return 0
 
 
-def _judged(file: bytes | Path, object_scale: float) -> dict[str, Fact] | str | None:
+def _judged(file: bytes | Path, object_scale: float = 1.0) -> dict[str, Fact] | str | None:
     try:
         if isinstance(file, Path):
             refusal = refusal_of_path(file, identity=False, scale=object_scale)
