@@ -29,8 +29,8 @@ from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Acquisition, Volume
 from dicom_services.perfusion_curves import DENSITY_G_ML, KAPPA
 
-DATA = Path(os.environ.get("RADLOOP_TEST_DATA", "../shared/data"))
-FOLDER = DATA / "dsc-perfusion" / "tests" / "fixtures" / "osipi_dro" / "dsc"
+PLACE = Path("dsc-perfusion", "tests", "fixtures", "osipi_dro", "dsc")
+"""Of the object in the folder of test data."""
 ECHO_TIME_MS = 30.0
 TISSUE_SIGNAL, AIR_SIGNAL = 20_000.0, 200.0
 ARTERY = (slice(3, 5), slice(10, 16), slice(29, 35))
@@ -53,7 +53,7 @@ class ReferenceObject:
         return ["3,12,31", "3,12,32", "4,13,31", "4,13,32"]
 
 
-def reference_object(folder: Path = FOLDER) -> ReferenceObject:
+def reference_object(folder: Path) -> ReferenceObject:
     """Read the arrays and make the scan."""
     cbf, cbv, mtt, mask = (
         np.ascontiguousarray(np.moveaxis(np.load(folder / f"{name}.npy"), 2, 0))
@@ -106,15 +106,16 @@ def _geometry(shape: tuple[int, ...]) -> Geometry:
     return Geometry(affine, (shape[0], shape[1], shape[2]), "2.25.9200009")
 
 
-def write_reference_object(folder: Path) -> ReferenceObject:
-    """Write the series into `folder`."""
-    made = reference_object()
+def write_reference_object(out: Path, arrays: Path) -> ReferenceObject:
+    """Write the series into `out`."""
+    made = reference_object(arrays)
     told = Described("osipi-dro", "OSIPI^DRO", "OSIPI-DRO", "DSC perfusion reference object")
-    write_dynamic_series(made.volume, folder, told)
+    write_dynamic_series(made.volume, out, told)
     return made
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the series")
-    write_reference_object(parser.parse_args().out)
+    data = Path(os.environ.get("RADLOOP_TEST_DATA", "../shared/data"))
+    write_reference_object(parser.parse_args().out, data / PLACE)
