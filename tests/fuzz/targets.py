@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ai_nodes.messages import SignedJSON
 from dicom_services.dicom import archive, intake
+from dicom_services.dicom.read import plan_dynamic
 from dicom_services.dicom.segmented_region import read_segmented_frames
 from dicom_services.dicom.slice_header import read_slice
 from dicom_services.dicom.write import encode, to_bytes
@@ -34,7 +35,7 @@ from dicom_services.gate import (
 from orthanc_plugins import ledger, routing
 from orthanc_plugins.rule_file import read_rules
 from orthanc_plugins.rules import RuleError, Rules
-from tests import sources
+from tests import dicom_files, dynamic_files, sources
 from tests.hostile import build, scu
 from tests.hostile.corpus import CLASSES, Case, Maker
 
@@ -94,6 +95,12 @@ def slice_header(data: bytes) -> None:
     """A slice, or InputError."""
     with contextlib.suppress(InputError):
         read_slice(data)
+
+
+def dynamic(data: bytes) -> None:
+    """Slices or frames in order of time and place, or InputError; no pixel is decoded."""
+    with contextlib.suppress(InputError):
+        plan_dynamic([data])
 
 
 def intake_facts(data: bytes) -> None:
@@ -190,6 +197,14 @@ def _files() -> list[bytes]:
     return [data for data in found if len(data) < 20_000]
 
 
+def _dynamics() -> list[bytes]:
+    stored = dynamic_files.stored_series((3, 2, 4, 4))
+    sound = dynamic_files.enhanced(stored)
+    open_ended = dynamic_files.undefined_lengths(dynamic_files.enhanced(stored))
+    syntaxes = (build.EXPLICIT, build.IMPLICIT, build.BIG, build.DEFLATED, build.RLE)
+    return [dicom_files.to_bytes(one, each) for one in (sound, open_ended) for each in syntaxes]
+
+
 def _bodies() -> list[bytes]:
     found = [(case.syntax, case.body) for case in _light()]
     known = {syntax: bytes((n,)) for n, syntax in enumerate(SYNTAXES)}
@@ -257,6 +272,7 @@ TARGETS: Final[dict[str, Target]] = {
     "front-request": Target(front_request, _requests),
     "front-command": Target(front_command, _commands),
     "slice-header": Target(slice_header, _files),
+    "dynamic": Target(dynamic, _dynamics),
     "intake-facts": Target(intake_facts, _files),
     "region": Target(region, _results),
     "zip": Target(zip_archive, _archives),
