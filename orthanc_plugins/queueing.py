@@ -13,10 +13,27 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
-from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
+from rq.exceptions import (
+    DeserializationError,
+    DuplicateJobError,
+    InvalidJobOperation,
+    NoSuchJobError,
+)
 from rq.job import Dependency, Job
 
 FUNCTION: Final = "ai_nodes.worker.run_job"
+# What RQ raises on hashes and keys that somebody else wrote, or that are not there.
+_FOREIGN: Final = (
+    NoSuchJobError,
+    InvalidJobOperation,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    DeserializationError,
+    redis.ResponseError,
+)
 KEEP_RESULT_S: Final = 3_600
 KEEP_FAILURE_S: Final = 7 * 86_400
 
@@ -80,9 +97,10 @@ class JobQueue:
             return
         try:
             self._enqueue(message, depends_on=Dependency(jobs=list(jobs), allow_failure=True))
-        except (ValueError, TypeError):
+        except _FOREIGN as error:
+            _require_foreign(error)
             # What stands there in place of one of them is not ours. The node asks the ledger.
-            self._enqueue(message, unique=True)
+            self.enqueue(message)
 
     def _enqueue(self, message: Mapping[str, Any], **how: Any) -> None:
         self._queue(str(message["queue"])).enqueue_call(
@@ -99,11 +117,12 @@ class JobQueue:
         )
 
     def status(self, job: str) -> str:
-        """RQ's word for the job; "" where Redis does not know it."""
+        """RQ's word for the job; "" where Redis does not know it, or what it has is not ours."""
         try:
             found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
             return str(found.get_status(refresh=False).value)
-        except NoSuchJobError:
+        except _FOREIGN as error:
+            _require_foreign(error)
             return ""
 
     def again(self, job: str) -> bool:
@@ -111,16 +130,18 @@ class JobQueue:
         try:
             found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
             return bool(found.get_meta(refresh=False).get("again"))
-        except (NoSuchJobError, DeserializationError):
+        except _FOREIGN as error:
+            _require_foreign(error)
             return False
 
     def forget(self, job: str) -> None:
         """Remove a job from Redis, whatever its state there."""
         try:
-            found = Job.fetch(job, connection=self._redis, serializer=self._serializer)
-        except NoSuchJobError:
-            return
-        found.delete()
+            Job.fetch(job, connection=self._redis, serializer=self._serializer).delete()
+        except _FOREIGN as error:
+            _require_foreign(error)
+            key = str(Job.key_for(job))
+            self._redis.delete(key, f"{key}:dependents", f"{key}:dependencies")
 
     def depth(self, queues: list[str]) -> int:
         """Jobs waiting in the named queues."""
@@ -128,6 +149,12 @@ class JobQueue:
 
     def _queue(self, name: str) -> Queue:
         return Queue(name, connection=self._redis, serializer=self._serializer)
+
+
+def _require_foreign(error: Exception) -> None:
+    """Raise what Redis says of itself rather than of a key that holds something else."""
+    if isinstance(error, redis.ResponseError) and "WRONGTYPE" not in str(error):
+        raise error
 
 
 def read_key(path: Path) -> bytes:

@@ -244,12 +244,47 @@ def test_unreadable_dependents_are_dropped_and_left_to_the_ledger(ends: Ends, ki
     assert not ends.redis.exists(key)
 
 
-def test_something_else_in_place_of_an_expert_costs_the_wait_only(ends: Ends) -> None:
+SPOILT: dict[str, dict[str, Any] | None] = {
+    "date": {"created_at": "yesterday"},
+    "status": {"status": "somewhere"},
+    "bytes": {"status": b"\xff"},
+    "number": {"retries_left": "many"},
+    "no-status": {"status": ""},
+    "no-data": {},
+    "no-hash": None,
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_job_that_somebody_spoilt_is_forgotten_and_queued_anew(ends: Ends, name: str) -> None:
+    """Or the reconciler would stumble over it for ever, and find no other lost job."""
     ends.put(A)
-    ends.put(B)
+    ends.put(JOIN, A)
+    for job in (A, JOIN):
+        spoilt = SPOILT[name]
+        if spoilt is None:
+            ends.redis.delete(f"rq:job:{job}")
+            ends.redis.rpush(f"rq:job:{job}", "no hash")
+        elif name == "no-data":
+            ends.redis.hdel(f"rq:job:{job}", "data")
+        else:
+            ends.redis.hset(f"rq:job:{job}", mapping=spoilt)
+        assert ends.plugin.status(job) in ("", "created")
+        assert not ends.plugin.again(job)
+        ends.plugin.forget(job)
+    ends.put(A)
+    ends.put(JOIN, A)
+    assert (ends.plugin.status(A), ends.plugin.status(JOIN)) == ("queued", "deferred")
+    assert ends.end(A, JobStatus.FINISHED) == [JOIN]
+
+
+@pytest.mark.parametrize("kind", ["date", "no-hash"])
+def test_something_foreign_in_place_of_an_expert_stops_no_plugin(ends: Ends, kind: str) -> None:
     ends.redis.hset(f"rq:job:{A}", "created_at", "yesterday")
-    ends.put(JOIN, A, B)
-    # In the queue at once; the node asks the ledger before it begins.
+    if kind == "no-hash":
+        ends.redis.delete(f"rq:job:{A}")
+        ends.redis.rpush(f"rq:job:{A}", "no hash")
+    ends.put(JOIN, A)
     assert ends.plugin.status(JOIN) == "queued"
 
 
