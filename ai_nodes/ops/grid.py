@@ -61,7 +61,8 @@ def resample(
     Raises
     ------
     InputError
-        `volume_shape` when values do not lie on `source`; `frame_differs`.
+        `volume_shape` when values do not lie on `source`; `frame_differs`; `geometry` when the
+        transform is no affine one or cannot be undone.
     """
     if values.shape[-3:] != source.shape or values.ndim not in (3, 4):
         raise InputError("volume_shape")
@@ -75,7 +76,7 @@ def resample(
     if order != "nearest" and values.dtype != np.float64:
         wanted = np.dtype(np.float32)
     else:
-        wanted = values.dtype
+        wanted = values.dtype.newbyteorder("=")
     out = np.full(target.shape, outside, wanted)
     if exact is not None:
         interpolation.nearest(values.astype(wanted, copy=False), *exact, out)
@@ -89,9 +90,16 @@ def resample(
 def index_map(
     source: Geometry, target: Geometry, transform: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(3, 3) and (3,) that bring an index of `target` to one of `source`."""
-    back = np.eye(4) if transform is None else np.linalg.inv(np.asarray(transform, np.float64))
-    whole = np.linalg.inv(source.affine) @ back @ target.affine
+    """(3, 3) and (3,) that bring an index of `target` to one of `source`.
+
+    Raises
+    ------
+    InputError
+        `geometry` when the transform is no affine one or cannot be undone.
+    """
+    # A transform has to be what a grid's affine has to be, so it is checked as one.
+    way = Geometry(np.eye(4) if transform is None else transform, (1, 1, 1), "")
+    whole = np.linalg.inv(source.affine) @ np.linalg.inv(way.affine) @ target.affine
     return np.ascontiguousarray(whole[:3, :3]), np.ascontiguousarray(whole[:3, 3])
 
 
@@ -222,7 +230,7 @@ def paste(
     exact = _snapped(*index_map(inner, whole), whole.shape)
     if exact is None:
         raise InputError("grid_not_aligned")
-    out = np.full(whole.shape, outside, part.dtype)
+    out = np.full(whole.shape, outside, part.dtype.newbyteorder("="))
     if part.shape != inner.shape:
         raise InputError("volume_shape")
     if inner.frame_uid != whole.frame_uid:

@@ -35,6 +35,9 @@ def linear(values: NDArray[Any], matrix: Affine, offset: Affine, out: NDArray[An
 def cubic(values: NDArray[Any], matrix: Affine, offset: Affine, out: NDArray[Any]) -> None:
     """Write cubic B-spline values, undefined (NaN) where `linear` would be."""
     undefined = np.isnan(values) if values.dtype.kind == "f" else np.zeros(0, np.bool_)
+    if undefined.size and undefined.all():
+        linear(values, matrix, offset, out)
+        return
     if undefined.any():
         nearest_defined = ndimage.distance_transform_edt(
             undefined, return_distances=False, return_indices=True
@@ -49,8 +52,8 @@ def cubic(values: NDArray[Any], matrix: Affine, offset: Affine, out: NDArray[Any
 
 
 def _ready(values: NDArray[Any]) -> NDArray[Any]:
-    """C-contiguous and read-only, so that each kernel is compiled for one kind of array."""
-    view = np.ascontiguousarray(values).view()
+    """C-contiguous, native and read-only, so that each kernel is compiled for one kind of array."""
+    view = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).view()
     view.flags.writeable = False
     return view
 

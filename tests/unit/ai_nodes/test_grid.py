@@ -196,6 +196,31 @@ def test_grids_in_different_frames_need_a_transform():
     assert (moved[:, :, 0] == -1.0).all()
 
 
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)])
+def test_a_transform_that_cannot_be_undone_is_refused(wrong):
+    with pytest.raises(InputError, match="geometry"):
+        resample(np.zeros((3, 4, 5)), grid((3, 4, 5)), grid((3, 4, 5)), transform=wrong)
+
+
+@pytest.mark.parametrize("order", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("dtype", ["bool", "u1", "i2", ">i2", "f4", ">f4", "f8", "i8"])
+def test_any_number_is_read(dtype, order):
+    values = (np.arange(60).reshape(3, 4, 5) % 2).astype(dtype)
+    target = grid((3, 4, 4), origin_mm=(0.25, 0.0, 0.0))
+    got = resample(values, grid(values.shape), target, order)
+    assert got.shape == target.shape
+    if order != "cubic":
+        want = 0.75 * values[..., :-1] + 0.25 * values[..., 1:]
+        np.testing.assert_allclose(got, values[..., :-1] if order == "nearest" else want)
+
+
+@pytest.mark.parametrize("order", ["nearest", "linear", "cubic"])
+def test_where_nothing_is_defined_nothing_becomes_so(order):
+    values = np.full((3, 4, 5), np.nan, np.float32)
+    target = grid((3, 4, 4), origin_mm=(0.25, 0.0, 0.0))
+    assert np.isnan(resample(values, grid(values.shape), target, order)).all()
+
+
 def test_values_that_do_not_lie_on_their_grid_are_refused():
     with pytest.raises(InputError, match="volume_shape"):
         resample(np.zeros((3, 4, 4)), grid((3, 4, 5)), grid((3, 4, 5)))
