@@ -50,16 +50,17 @@ def whole_vessels(concentration: NDArray[np.float32], bolus: Bolus) -> NDArray[n
     all ends, as shares of their peaks, by more than 3 robust deviations (ours).
     """
     first, last = bolus.baseline
-    tail = concentration[-TAIL_FRAMES:].mean(axis=0, dtype=np.float64)
-    base = concentration[first:last]
-    deviation = base.std(axis=0, ddof=1, dtype=np.float64) if len(base) > 1 else 0.0 * tail
-    top = concentration.max(axis=0).astype(np.float64)
-    good: NDArray[np.bool_] = np.isfinite(tail) & (top > 0.0) & (tail >= -deviation)
+    tail = concentration[-TAIL_FRAMES:].mean(axis=0)
+    deviation = np.zeros_like(tail)
+    if last - first > 1:
+        deviation = concentration[first:last].std(axis=0, ddof=1)
+    top = concentration.max(axis=0)
+    good = np.asarray((top > 0.0) & (tail >= -deviation))
     if not good.any():
         return good
-    share = np.divide(tail, top, out=np.full(len(tail), np.nan), where=good)
-    middle = float(np.median(share[good]))
-    spread = 1.4826 * float(np.median(np.abs(share[good] - middle)))
+    share = np.divide(tail, top, out=np.full_like(tail, np.inf), where=good)
+    middle = np.median(share[good])
+    spread = 1.4826 * np.median(np.abs(share[good] - middle))
     return np.asarray(good & (share <= middle + 3.0 * max(spread, 1e-6)))
 
 
@@ -95,9 +96,17 @@ def correct_leakage(
     if count < LEAST_REFERENCE:
         raise InputError("leakage_reference", voxels=count)
     times = np.asarray(times_s, np.float64)
-    mean = np.nanmean(host[:, whole].astype(np.float64), axis=1)
+    mean = _mean(host, whole)
     area = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(times) * (mean[1:] + mean[:-1]))])
     solve = np.linalg.pinv(np.stack([mean, -area], 1)).astype(np.float32)
     k1, k2 = xp.asarray(solve) @ concentration
-    corrected = concentration + xp.asarray(area.astype(np.float32))[:, None] * k2
+    corrected = xp.empty_like(concentration)
+    for frame, leaked in enumerate(area.astype(np.float32)):
+        corrected[frame] = concentration[frame] + leaked * k2
     return Leakage(corrected, k1, k2, mean, count)
+
+
+def _mean(curves: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of the curves (t, n) that are defined; frame after frame, so that nothing is copied whole."""
+    where = where & np.isfinite(curves[0])
+    return np.array([frame.mean(where=where, dtype=np.float64) for frame in curves])

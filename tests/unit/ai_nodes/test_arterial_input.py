@@ -83,6 +83,24 @@ def test_the_order_of_voxels_does_not_matter():
     assert np.array_equal(one.values, other.values)
 
 
+def test_a_few_arteries_are_found_in_a_large_brain_with_more_veins():
+    """One voxel in 500; clusters of tissue alone would hide them."""
+    draw = np.random.default_rng(8)
+    kinds = tissue().reshape(len(TIMES), -1)
+    curves = kinds[:, draw.integers(0, kinds.shape[1], 20_000)]
+    curves[:, :40] = ARTERY(TIMES)[:, None]
+    curves[:, 40:140] = ARTERY(TIMES - 6.0)[:, None]
+    curves = (curves + 0.003 * draw.normal(size=curves.shape)).astype(np.float32)
+    found = find_aif(curves, TIMES, np.ones((1, 1, 20_000), bool), index=np.arange(20_000))
+    assert {i for _, _, i in found.places} <= set(range(40))
+
+
+def test_five_curves_are_enough_for_an_artery():
+    curves = np.tile(ARTERY(TIMES)[:, None], 5).astype(np.float32)
+    mask = np.ones((1, 1, 5), bool)
+    assert len(find_aif(curves, TIMES, mask, index=np.arange(5)).places) == 5
+
+
 def test_the_mask_bounds_the_search():
     mask = BRAIN.copy()
     mask[1, 5, 4:9] = False

@@ -237,3 +237,20 @@ def test_scaled_tissue_scales_flow_and_volume_and_leaves_the_times(method, scale
 def test_settings_are_checked(setting):
     with pytest.raises(InputError, match="perfusion_settings"):
         PerfusionSettings(**setting)
+
+
+class OnCard(np.ndarray):
+    """An array that must be fetched, as those of a card: the result may hold none of them."""
+
+    def get(self) -> np.ndarray:
+        return np.asarray(self)
+
+
+def test_maps_of_curves_on_a_card_come_back_from_it():
+    curves = tiles(snr=20.0).curves
+    phantom = tiles()
+    here = perfusion_maps(curves, phantom.aif, phantom.times_s)
+    there = perfusion_maps(curves.view(OnCard), phantom.aif, phantom.times_s)
+    for name in ("cbf", "cbv", "mtt", "ttp", "tmax"):
+        assert type(getattr(there, name)) is np.ndarray
+        assert np.array_equal(getattr(here, name), getattr(there, name), equal_nan=True)
