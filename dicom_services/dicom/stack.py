@@ -173,14 +173,17 @@ def _once_by_uid(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _once_by_place(ordered: Sequence[Slice], normal: NDArray[np.float64]) -> list[Slice]:
-    """Drop slices that repeat their neighbour; different ones at one place are more than 3D."""
+    """Drop slices that repeat their neighbour; different ones at one place are more than 3D.
+
+    Frames of one file that lie at one place are never copies, however alike they look.
+    """
     unique = [ordered[0]]
     repeats = 0
     for one in ordered[1:]:
         step = float((one.position_mm - unique[-1].position_mm) @ normal)
         if step >= _SAME_PLACE_MM:
             unique.append(one)
-        elif not _same_image(unique[-1], one):
+        elif one.frame != unique[-1].frame or not _same_image(unique[-1], one):
             repeats += 1
     if repeats:
         times = times_told(_by_place(ordered, normal, timed=True))

@@ -268,6 +268,12 @@ def test_several_times_are_no_single_volume():
     assert (error.code, error.facts) == ("dynamic_series", {"times": 4})
 
 
+def test_frames_that_never_change_are_not_taken_for_copies():
+    still = to_bytes(enhanced(np.zeros(SHAPE, np.uint16)))
+    assert refusal(still, read_series).code == "dynamic_series"
+    assert read_dynamic([still]).volume.values.shape == SHAPE
+
+
 def test_several_echoes_are_refused():
     ds = enhanced(STORED)
     del ds.SharedFunctionalGroupsSequence[0].MREchoSequence
