@@ -24,6 +24,7 @@ COARSE_MM: Final = 4.0
 """Pixels are averaged to about this: an edge is found to a tenth of it, at a tenth of the cost."""
 
 REFERENCE_FRAMES: Final = 3
+FEWEST_SLICES: Final = 4
 ROUNDS: Final = 12
 STOP_MM: Final = 0.02
 
@@ -61,8 +62,8 @@ def measure_motion(frames: NDArray[np.generic], geometry: Geometry, modality: st
     """Rigid motion of each frame against the mean of the first frames.
 
     The outline (MR) or the skull (CT) is turned into a smooth step that the bolus leaves alone, and
-    each frame's step is fitted to the first ones' by Gauss-Newton over three shifts and, where
-    there are slices enough, three turns.
+    each frame's step is fitted to the first ones' by Gauss-Newton over shifts and turns in space;
+    with fewer than four slices, over those within the slice.
 
     Parameters
     ----------
@@ -123,7 +124,6 @@ class _Fit:
         self._to_mm = _index_to_mm(points)
         reach = float(np.sqrt((self._offsets**2).sum(axis=0).mean()))
         self._reach_mm = np.array([1.0, 1.0, 1.0, reach, reach, reach])
-        self._turns = reference.shape[0] >= 4
         self._slopes = self._derivatives()
 
     def _derivatives(self) -> NDArray[np.float64]:
@@ -133,11 +133,16 @@ class _Fit:
         slopes = np.gradient(self._reference.astype(np.float64), axis=axes)
         for axis, slope in zip(axes, slopes if len(axes) > 1 else [slopes], strict=True):
             by_index[axis] = slope
+        # Two or three slices do not tell a move across them from a change of their contrast.
+        thick = self._reference.shape[0] >= FEWEST_SLICES
+        by_index[0] *= float(thick)
         by_mm = np.einsum("ab,b...->a...", np.linalg.pinv(self._to_mm).T, by_index)
         arm = self._points - self._middle[:, None, None, None]
         turning = np.cross(arm, by_mm, axis=0)
-        if not self._turns:
-            turning[:] = 0.0
+        if not thick:
+            across = np.cross(self._to_mm[:, 2], self._to_mm[:, 1])
+            across /= np.linalg.norm(across)
+            turning = across[:, None, None, None] * np.tensordot(across, turning, 1)
         # A voxel at p now shows what the reference shows at p minus its displacement.
         return np.asarray(-np.concatenate([by_mm, turning]).reshape(6, -1))
 
