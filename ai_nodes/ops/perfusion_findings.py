@@ -94,7 +94,7 @@ UNITS: Final = {
     "TTP": SECOND,
     "Tmax": SECOND,
 }
-WINDOWS: Final = {"CBF": (0.0, 80.0), "CBV": (0.0, 8.0), "MTT": (0.0, 12.0), "Tmax": (0.0, 12.0)}
+WINDOWS: Final = {"CBF": (0.0, 60.0), "CBV": (0.0, 8.0), "MTT": (0.0, 12.0), "Tmax": (0.0, 12.0)}
 """Grey matter has 60, 4 and 4; Tmax is read against 6 s."""
 
 TTP_SPAN_S: Final = 25.0
