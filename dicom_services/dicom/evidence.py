@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -34,7 +35,9 @@ def references(source: SourceSeries) -> list[Dataset]:
 
     By its rows and columns highdicom knows an image from any other object.
     """
-    return [_image(source, instance) for instance in distinct((*source.instances, *source.later))]
+    images = distinct((*source.instances, *source.later))
+    bases = {uid: _base(source, uid) for uid in {series_of(each, source) for each in images}}
+    return [_image(bases[series_of(each, source)], each) for each in images]
 
 
 def distinct(instances: Iterable[SourceInstance]) -> list[SourceInstance]:
@@ -72,7 +75,7 @@ def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
         columns,
     ):
         raise InputError("mask_grid")
-    base = Dataset()
+    base = _base(source, str(header.get("SeriesInstanceUID", "")))
     base.Modality = str(header.get("Modality") or "OT")
     base.Rows, base.Columns = rows, columns
     base.ImageOrientationPatient = _numbers(header, "ImageOrientationPatient", _cosines(geometry))
@@ -90,9 +93,8 @@ def placed(source: SourceSeries, geometry: Geometry) -> list[Dataset]:
         base.LossyImageCompressionRatio = header.LossyImageCompressionRatio
     images = []
     for k, instance in enumerate(source.instances):
-        image = _image(source, instance) if _is_plain(instance) else _stand_in(source, instance)
+        image = _image(base, instance if _is_plain(instance) else _stand_in(instance))
         images.append(image)
-        image.update(base)
         image.ImagePositionPatient = _position(instance, geometry, k)
     return images
 
@@ -158,30 +160,36 @@ def _is_plain(instance: SourceInstance) -> bool:
     return not instance.frame and not instance.series_uid
 
 
-def _stand_in(source: SourceSeries, instance: SourceInstance) -> Dataset:
+def _stand_in(instance: SourceInstance) -> SourceInstance:
     """A single-frame image of the header's series in the place of a frame, or of another series.
 
     highdicom takes slices either as one whole multi-frame instance or as single frames of one
     series; what is neither is named afterwards.
     """
-    single = SourceInstance(
-        CTImageStorage, _stand_in_uid(instance), instance.position_mm, instance.number
+    return replace(
+        instance, sop_class_uid=str(CTImageStorage), sop_instance_uid=_stand_in_uid(instance)
     )
-    return _image(source, single)
 
 
 def _stand_in_uid(instance: SourceInstance) -> str:
     return derived_uid("radloop frame of", instance.sop_instance_uid, str(instance.frame))
 
 
-def _image(source: SourceSeries, instance: SourceInstance) -> Dataset:
-    image = Dataset()
+def _base(source: SourceSeries, series: str) -> Dataset:
+    """What the images of one series have in common."""
+    base = Dataset()
     for keyword in _BLANK:
-        setattr(image, keyword, None)
-    put(image, "StudyInstanceUID", str(source.header.get("StudyInstanceUID", "")))
-    put(image, "SeriesInstanceUID", series_of(instance, source))
+        setattr(base, keyword, None)
+    put(base, "StudyInstanceUID", str(source.header.get("StudyInstanceUID", "")))
+    put(base, "SeriesInstanceUID", series)
     for keyword in ("Rows", "Columns"):
-        put(image, keyword, source.header.get(keyword) or 0)
+        put(base, keyword, source.header.get(keyword) or 0)
+    return base
+
+
+def _image(base: Dataset, instance: SourceInstance) -> Dataset:
+    image = Dataset()
+    image.update(base)
     put(image, "SOPClassUID", instance.sop_class_uid)
     put(image, "SOPInstanceUID", instance.sop_instance_uid)
     return image

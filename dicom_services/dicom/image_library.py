@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from highdicom import sr
+from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes as standard
+from pydicom.uid import CTImageStorage
 
 from dicom_services.dicom import codes, uids
 from dicom_services.dicom.evidence import distinct, frame_of_reference
+from dicom_services.dicom.identity import put
 from dicom_services.dicom.parametric_map import SOP_CLASS, StoredMap, map_key
 from dicom_services.dicom.provenance import Provenance
-from dicom_services.dicom.source import SourceSeries
+from dicom_services.dicom.source import SourceInstance, SourceSeries
 
 _CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 _ACQUISITION: Final = sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -30,18 +33,33 @@ def image_library(
     group = sr.ContainerContentItem(
         name=standard.DCM.ImageLibraryGroup, relationship_type=_CONTAINS
     )
-    group.ContentSequence = sr.ContentSequence(_shared_descriptors(source))
-    for instance in distinct((*source.instances, *source.later)):
-        image = sr.ImageContentItem(
-            name=codes.concept(codes.SOURCE),
-            referenced_sop_class_uid=instance.sop_class_uid,
-            referenced_sop_instance_uid=instance.sop_instance_uid,
-            relationship_type=_CONTAINS,
-        )
-        group.ContentSequence.append(image)
+    every = distinct((*source.instances, *source.later))
+    content: list[Dataset] = [*_shared_descriptors(source), *_entries(every)]
+    # Past highdicom, which would look at each of thousands again.
+    group.add(DataElement("ContentSequence", "SQ", content))
     groups = [group, _maps(source, maps, provenance)] if maps else [group]
     library.ContentSequence = sr.ContentSequence(groups)
     return library
+
+
+def _entries(images: Sequence[SourceInstance]) -> list[Dataset]:
+    """An IMAGE item for each: one of highdicom's, and copies of it with other names."""
+    first = sr.ImageContentItem(
+        name=codes.concept(codes.SOURCE),
+        referenced_sop_class_uid=CTImageStorage,
+        referenced_sop_instance_uid="1.2.3",
+        relationship_type=_CONTAINS,
+    )
+    found = []
+    for image in images:
+        reference, entry = Dataset(), Dataset()
+        put(reference, "ReferencedSOPClassUID", image.sop_class_uid)
+        put(reference, "ReferencedSOPInstanceUID", image.sop_instance_uid)
+        entry.update(first)
+        # An element of its own: the others are the first item's.
+        entry.add(DataElement("ReferencedSOPSequence", "SQ", [reference]))
+        found.append(entry)
+    return found
 
 
 def _maps(

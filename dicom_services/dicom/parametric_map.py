@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_services.dicom import codes
 from dicom_services.dicom.evidence import name_sources, placed
+from dicom_services.dicom.identity import put
 from dicom_services.dicom.provenance import MANUFACTURER, NOTICE, Provenance, stamp
 from dicom_services.dicom.seg import content_label, name_dimensions
 from dicom_services.dicom.source import SourceSeries
@@ -133,7 +135,7 @@ def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> 
         result.FloatPixelPaddingRangeLimit = padding
     result.ContentCreatorName = ""
     _along_the_normal(result, images, pixels)
-    _anatomy(result, finding.site)
+    _anatomy(result, finding.site, source)
     name_dimensions(result, provenance.uid(f"{stored.role}-dimensions"))
     name_sources(result, source, range(len(images)))
     stamp(result, source, provenance, f"map {label}")
@@ -217,14 +219,19 @@ def _along_the_normal(
     result.FloatPixelData = pixels[order].tobytes()
 
 
-def _anatomy(result: Dataset, site: Code | None) -> None:
+def _anatomy(result: Dataset, site: Code | None, source: SourceSeries) -> None:
     """Where in the body, in the frames' common group; unpaired, or not told (PS3.3 C.7.6.16.2.8).
 
-    An object that says nothing of laterality would have to name a body part that has none.
+    An object that says nothing of laterality has to name a body part that has none; the source's
+    own words stand in for a site.
     """
-    if site is None:
+    regions = [codes.item(site)] if site is not None else []
+    if not regions and source.header.get("AnatomicRegionSequence"):
+        regions = [deepcopy(source.header.AnatomicRegionSequence[0])]
+    if not regions:
+        put(result, "BodyPartExamined", str(source.header.get("BodyPartExamined") or ""))
         return
     anatomy = Dataset()
     anatomy.FrameLaterality = "U"
-    anatomy.AnatomicRegionSequence = [codes.item(site)]
+    anatomy.AnatomicRegionSequence = regions
     result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from dicom_services.dicom.findings_document import findings_document, refusal_document
 from dicom_services.dicom.uids import tracking_uid
 from dicom_services.dicom.write import encode, encode_refusal, to_bytes
-from dicom_services.domain.findings import Finding, Mask, Observation, Scoring
+from dicom_services.domain.findings import (
+    Curve,
+    Finding,
+    Mask,
+    Observation,
+    ParametricMap,
+    Scoring,
+)
 from tests import sources
 from tests.validators import content, read_back
 
@@ -53,7 +61,7 @@ def test_bad_examples_are_refused(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(GOOD) == 3
+    assert len(GOOD) == 4
     assert len(BAD) > 10
 
 
@@ -65,6 +73,7 @@ def test_there_are_examples() -> None:
         (),
         sources.with_set_aside(),
         sources.with_set_aside(calcium=False),
+        sources.perfusion(),
     ],
 )
 def test_what_a_run_found_fits_the_schema(findings: tuple[Finding, ...]) -> None:
@@ -223,3 +232,67 @@ def test_the_document_says_by_which_rule_lesions_were_scored() -> None:
         "mass_factor": 0.0007,
     }
     assert document()["scoring"] is None
+
+
+def test_a_map_tells_its_range_its_window_and_its_object() -> None:
+    found = document(sources.perfusion())
+    flow, delay = found["maps"]
+    assert (flow["label"], flow["unit"], flow["color_map"]) == ("CBF", "mL/(100.g.min)", "PET")
+    assert (flow["window"], delay["window"]) == ([0.0, 100.0], None)
+    # Two rows and three columns less on every side.
+    assert flow["defined_voxels"] == 12 * 36 * 42
+    assert flow["minimum"] == pytest.approx(20.0, abs=0.01)
+    assert flow["maximum"] == pytest.approx(100.0, abs=0.01)
+    assert flow["method"]["value"] == "126311"
+    stored = [each for each in found["results"] if each["kind"] == "map"]
+    assert [each["sop_instance_uid"] for each in stored] == [
+        flow["sop_instance_uid"],
+        delay["sop_instance_uid"],
+    ]
+    assert [each["kind"] for each in found["results"]] == ["map", "map", "segmentation", "report"]
+
+
+def test_a_map_of_nothing_has_no_range() -> None:
+    flow = sources.perfusion()[0]
+    assert isinstance(flow, ParametricMap)
+    empty = replace(flow, values=np.full_like(flow.values, np.nan))
+    found = document((empty,))
+    assert valid(found)
+    told = found["maps"][0]
+    assert (told["defined_voxels"], told["minimum"], told["median"]) == (0, None, None)
+
+
+def test_a_curve_is_told_whole() -> None:
+    (curve,) = document(sources.perfusion())["curves"]
+    assert curve["times_s"] == [0.0, 1.5, 3.0, 4.5, 6.5]
+    assert curve["values"] == [0.0, 1.25, 8.5, 8.5, 3.0]
+    assert curve["places"] == [[2, 10, 11], [2, 10, 12]]
+    assert (curve["unit"], curve["site"]["value"]) == ("/s", "17232002")
+
+
+def test_more_places_than_anyone_marks_are_counted() -> None:
+    curve = sources.perfusion()[-1]
+    assert isinstance(curve, Curve)
+    many = replace(curve, places=tuple((0, 1, i % 48) for i in range(250)))
+    (told,) = document((many,))["curves"]
+    assert (len(told["places"]), told["unlisted_places"]) == (100, 150)
+
+
+def test_settings_are_what_the_rule_said() -> None:
+    source = sources.source()
+    said = sources.provenance(settings='{"method": "oSVD", "voxels": 5}')
+    assert findings_document((), source, said)["settings"] == {"method": "oSVD", "voxels": 5}
+    assert findings_document((), source, sources.provenance())["settings"] == {}
+
+
+def test_maps_and_curves_are_tracked_as_in_the_report() -> None:
+    source, provenance = sources.source(), sources.provenance()
+    report = read_back(to_bytes(encode(sources.perfusion(), source, provenance)[-1]))
+    in_report = {item.UID for item in content(report, "112040")}
+    found = document(sources.perfusion())
+    named = {
+        each["tracking_uid"]
+        for part in ("findings", "masks", "maps", "curves")
+        for each in found[part]
+    }
+    assert named == in_report

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_services.dicom import codes
 from dicom_services.dicom.parametric_map import padding_of, parametric_maps
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import encode, to_bytes
@@ -222,12 +223,15 @@ def test_the_window_is_the_recommended_one_or_holds_every_value() -> None:
     assert shown.FrameVOILUTSequence[0].WindowWidth == 8.0
 
 
-def test_a_site_that_nobody_names_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["HEAD", "region"])
+def test_the_source_stands_in_for_a_site_that_nobody_names(part: str, tmp_path: Path) -> None:
     finding = replace(flow(), site=None, method=None, label="", color_map="UNHEARD_OF")
-    dataset = read_back(written(finding))
-    assert mapping(dataset).LUTLabel == "113055"
-    errors = dciodvfy_errors(written(finding), tmp_path)
-    assert all("Laterality" in error for error in errors)
+    region = [codes.item(sources.BRAIN)] if part == "region" else None
+    body = "HEAD" if part == "HEAD" else None
+    source = sources.source(AnatomicRegionSequence=region, BodyPartExamined=body)
+    file = written(finding, source)
+    assert mapping(read_back(file)).LUTLabel == "113055"
+    assert dciodvfy_errors(file, tmp_path) == []
 
 
 def test_maps_are_told_apart_by_label_and_uid() -> None:
@@ -237,7 +241,7 @@ def test_maps_are_told_apart_by_label_and_uid() -> None:
     assert len({one.SeriesInstanceUID for one in found}) == 3
     assert [one.SeriesDescription for one in found] == [
         "CBF, radloop calcium map",
-        "radloop calcium map Tmax",
+        "Tmax, radloop calcium map",
         "CBF, radloop calcium map",
     ]
 

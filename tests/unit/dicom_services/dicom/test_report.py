@@ -76,6 +76,7 @@ REPORTS: dict[str, Any] = {
     "refused": lambda: refusal("slice_increment", increment_mm=6.25, count=3, reason="gap"),
     "warnings only": lambda: report(sources.findings()[-2:]),
     "one lesion": lambda: report(one_lesion()),
+    "perfusion": lambda: report(sources.perfusion()),
     "superseding": lambda: report(predecessor="ab" * 20),
     "model": lambda: report(
         (*sources.findings(), replace(sources.findings()[6], probability=0.75)),
@@ -91,7 +92,7 @@ def test_dciodvfy_finds_no_error(name: str, tmp_path: Path) -> None:
     assert dciodvfy_errors(to_bytes(REPORTS[name]()), tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["full", "refused"])
+@pytest.mark.parametrize("name", ["full", "perfusion"])
 def test_pixelmed_finds_no_error(name: str, tmp_path: Path) -> None:
     if not has_pixelmed():
         pytest.skip("libpixelmed-java is not installed")
@@ -101,7 +102,9 @@ def test_pixelmed_finds_no_error(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["one lesion", "warnings only", "nothing", "superseding", "model"])
+@pytest.mark.parametrize(
+    "name", ["refused", "one lesion", "warnings only", "nothing", "superseding", "model"]
+)
 def test_pixelmed_finds_no_error_in_the_rarer_reports(name: str, tmp_path: Path) -> None:
     test_pixelmed_finds_no_error(name, tmp_path)
 
@@ -414,3 +417,50 @@ def test_a_lesion_in_the_corner_stays_inside_the_image() -> None:
     mask = replace(sources.findings(grid)[0], values=values, lesions=lesions)
     regions = content(report((mask,)), "111030")
     assert [max(region.GraphicData) for region in regions] == [1.0, 48.0]
+
+
+def test_maps_are_in_the_evidence_and_in_a_group_of_the_library() -> None:
+    results = encode(sources.perfusion(), sources.source(), sources.provenance())
+    made = read_back(to_bytes(results[-1]))
+    maps = {str(one.SOPInstanceUID) for one in results if one.Modality == "OT"}
+    assert len(maps) == 2
+    entries = content(made, "parametric_map")
+    named = {str(one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for one in entries}
+    assert named == maps
+    assert [code_value(content(one, "246205007")[0]) for one in entries] == ["113055", "113084"]
+    (study,) = made.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        str(one.ReferencedSOPInstanceUID)
+        for series in study.ReferencedSeriesSequence
+        for one in series.ReferencedSOPSequence
+    }
+    assert maps < listed
+
+
+def test_a_number_of_the_quantity_of_a_map_was_taken_from_it() -> None:
+    results = encode(sources.perfusion(), sources.source(), sources.provenance())
+    made = read_back(to_bytes(results[-1]))
+    (mean,) = content(made, "113055")
+    (image,) = content(mean, "121112")
+    reference = image.ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == results[0].SOPInstanceUID
+    (volume,) = content(made, "112056")
+    assert content(volume, "121112") == []
+
+
+def test_a_curve_is_one_line_and_the_numbers_of_its_peak() -> None:
+    made = report(sources.perfusion())
+    line, peak = content(made, "arterial_input")[::-1]
+    assert line.TextValue == (
+        "AIF; unit=/s; seconds=0 1.5 3 4.5 6.5; values=0 1.25 8.5 8.5 3; voxels=2,10,11 2,10,12"
+    )
+    assert float(peak.MeasuredValueSequence[0].NumericValue) == 8.5
+    assert code_value(content(peak, "121401")[0]) == "56851009"
+    (time,) = content(made, "126370")
+    # The earlier of two equal peaks.
+    assert float(time.MeasuredValueSequence[0].NumericValue) == 3.0
+
+
+def test_settings_stand_in_the_trace() -> None:
+    made = report(sources.perfusion(), settings='{"method": "oSVD"}')
+    assert content(made, "settings")[0].TextValue == '{"method": "oSVD"}'
