@@ -161,11 +161,16 @@ def _hub_library(source: HubSource, places: Places) -> Iterator[bytes]:
             )
         except errors.GatedRepoError:
             raise AccessError("source_forbidden", kind="hub") from None
-        except (errors.RepositoryNotFoundError, errors.EntryNotFoundError):
+        except errors.LocalEntryNotFoundError:
+            # It did not get through, and looked for an earlier copy.
+            raise UnavailableError("source_unavailable", kind="hub") from None
+        except (
+            errors.RepositoryNotFoundError,
+            errors.RevisionNotFoundError,
+            errors.EntryNotFoundError,
+        ):
             raise MissingError("source_missing", kind="hub") from None
-        except errors.RevisionNotFoundError:
-            raise MissingError("source_missing", kind="hub") from None
-        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError):
+        except (errors.HfHubHTTPError, ConnectionError, TimeoutError):
             raise UnavailableError("source_unavailable", kind="hub") from None
         with Path(found).open("rb") as file:
             while piece := file.read(_PIECE):

@@ -396,9 +396,21 @@ def test_a_sender_that_is_too_slow_is_left(
     assert caught.value.facts["reason"] == "slow"
 
 
+@pytest.fixture
+def without_hub_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain way, also where the hub's library is installed."""
+    found = model_sources.importlib.util.find_spec
+    monkeypatch.setattr(
+        model_sources.importlib.util,
+        "find_spec",
+        lambda name: None if name == "huggingface_hub" else found(name),
+    )
+
+
 HUB = {"kind": "hub", "hub": "org/net", "revision": "abc123", "member": "a/model.bin"}
 
 
+@pytest.mark.usefixtures("without_hub_library")
 def test_a_hub_is_asked_for_a_revision_and_its_store_gets_no_token(
     tmp_path: Path, served: Served, pem: Path
 ) -> None:
@@ -411,6 +423,7 @@ def test_a_hub_is_asked_for_a_revision_and_its_store_gets_no_token(
         assert store.asked == [("/blob", "")]
 
 
+@pytest.mark.usefixtures("without_hub_library")
 def test_a_gated_model_says_that_its_owner_wants_to_know_who_asks(
     tmp_path: Path, served: Served
 ) -> None:
