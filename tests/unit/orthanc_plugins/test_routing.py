@@ -240,3 +240,103 @@ def test_the_dry_run_answers_without_repeating_any_fact() -> None:
     )
     assert json.loads(answer.stdout)["series"][0]["chosen"] == ["calcium"]
     assert "PLANTED" not in answer.stdout + answer.stderr
+
+
+def dsc(**changes: Any) -> dict[str, Any]:
+    facts = {
+        "Modality": "MR",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
+        "PatientName": "DOE^JANE",
+        "SeriesDescription": "ep2d_perf_p2",
+        "ScanningSequence": ["GR", "EP"],
+        "InstanceCount": 1000,
+    }
+    return {**facts, **changes}
+
+
+def ctp(**changes: Any) -> dict[str, Any]:
+    head = {
+        "BodyPartExamined": "HEAD",
+        "SeriesDescription": "VPCT 5.0 H20f",
+        "InstanceCount": 480,
+        "SliceThickness": "5",
+    }
+    return ct(**{**head, **changes})
+
+
+def taken(facts: dict[str, Any]) -> tuple[str, ...]:
+    return decide(read_rules(SHIPPED), {"s": facts})["s"].chosen
+
+
+@pytest.mark.parametrize(
+    "description", ["ep2d_perf_p2", "DSC perfusion", "Ax PWI", "BOLUS TRACK", "PERFUSION 60 phases"]
+)
+def test_a_dsc_series_goes_to_perfusion(description: str) -> None:
+    assert taken(dsc(SeriesDescription=description)) == ("perfusion-dsc",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SeriesDescription": "ep2d_diff_4scan_trace"},
+        {"SeriesDescription": "fMRI BOLD motor"},
+        {"SeriesDescription": "pCASL perfusion"},
+        {"SeriesDescription": "ep2d_perf_p2 rCBF"},
+        {"SeriesDescription": "DCE perf"},
+        {"SeriesDescription": "t1_mprage"},
+        {"SeriesDescription": "cardiac perfusion"},
+        {"ImageType": ["DERIVED", "SECONDARY", "PERFUSION", "TTP"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]},
+        {"ScanningSequence": "SE"},
+        {"ScanningSequence": ""},
+        {"InstanceCount": 20},
+        {"NumberOfTemporalPositions": "3"},
+    ],
+)
+def test_neighbours_of_dsc_do_not(changes: dict[str, Any]) -> None:
+    assert taken(dsc(**changes)) == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"SeriesDescription": "CT Perfusion 5mm", "BodyPartExamined": ""},
+        {"SeriesDescription": "Head dynamic 4D", "BodyPartExamined": "BRAIN"},
+    ],
+)
+def test_a_ct_perfusion_goes_to_perfusion_and_not_to_calcium(changes: dict[str, Any]) -> None:
+    assert taken(ctp(**changes)) == ("perfusion-ctp",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SeriesDescription": "Head native"},
+        {"SeriesDescription": "CTP Tmax"},
+        {"SeriesDescription": "CTP TMIP 10mm"},
+        {"SeriesDescription": "Heart perfusion"},
+        {"SeriesDescription": "Liver perfusion", "BodyPartExamined": "ABDOMEN"},
+        {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "CT_PERFUSION"]},
+        {"InstanceCount": 40},
+    ],
+)
+def test_plain_heads_and_perfusion_of_others_do_not(changes: dict[str, Any]) -> None:
+    assert taken(ctp(**changes)) == ()
+
+
+@pytest.mark.parametrize(
+    ("modality", "sop_class"),
+    [("MR", "1.2.840.10008.5.1.4.1.1.4.1"), ("CT", "1.2.840.10008.5.1.4.1.1.2.1")],
+)
+def test_one_multi_frame_object_goes_to_perfusion_once(modality: str, sop_class: str) -> None:
+    facts = dsc(
+        Modality=modality,
+        SOPClassUID=sop_class,
+        NumberOfFrames="480",
+        InstanceCount=1,
+        ScanningSequence="",
+    )
+    assert taken(facts) == ("perfusion-enhanced",)
+    assert taken({**facts, "NumberOfFrames": "20"}) == ()
