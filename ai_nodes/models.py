@@ -62,13 +62,13 @@ class Models:
         model = self.store.manifest.named(name)
         if model.runtime not in ("onnx", "torch"):
             raise ConfigError("model_runtime", model=name)
-        device = choose_device(self.settings.device)
         if name in self._open:
             kept = self._open[name]
-            if kept.device.kind == device.kind or name in self._leased:
-                if kept.device.kind == "cpu":
-                    kept.budget = measure_budget(CPU)
-                return kept
+            if name not in self._leased:
+                # Opened before the fork, perhaps; what is free is another by now.
+                kept.budget = measure_budget(kept.device)
+            return kept
+        device = choose_device(self.settings.device)
         self._require_right(model)
         network = self._opened(model, device)
         self._open[name] = network

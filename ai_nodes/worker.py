@@ -442,9 +442,9 @@ def main() -> None:
     global _node
     start("worker")
     _node = read_node()
+    models.use(models.of_node(_node))
     for pipeline in PIPELINES.values():
         pipeline.warm()
-    models.use(models.of_node(_node))
     models.of_process().warm(name for one in PIPELINES.values() for name in one.models)
     warm_up()
     connection = redis.Redis(

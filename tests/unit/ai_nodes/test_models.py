@@ -254,6 +254,8 @@ def test_a_job_that_finds_no_room_on_the_card_takes_the_processor(
     assert other is not None
     network = these.load("net")
     assert network.device.kind == "cpu"
+    # It stays there: nobody waits for the card a second time.
+    assert these.load("net") is network
     assert (network.run(np.ones((1, 1, 1, 1, 1), np.float32)) == 2.0).all()
     other.release()
     device, budget = these._on_card(model, Device("cuda"))
