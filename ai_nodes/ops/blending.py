@@ -73,7 +73,8 @@ class CardBlend:
         self._settings, self._budget = settings, budget
         # Holds the mean where the card has no room for it.
         self._host = HostBlend(volume, settings, Budget(1 << 62))
-        self._volume = torch.from_numpy(volume).to(device.name)
+        # A copy: a volume's values are read-only, which torch cannot express.
+        self._volume = torch.tensor(volume, device=device.name)
         k, j, i = (torch.from_numpy(one).to(device.name) for one in self._host._along)
         self._window_weight = k[:, None, None] * j[:, None] * i
         shape = (settings.batch, len(volume), *settings.window)
@@ -158,13 +159,17 @@ def require_shape(out: Any, settings: WindowSettings) -> None:
 
 def _activate(plane: Array, air: NDArray[np.bool_], activation: str) -> None:
     """(classes, j, i) logits to probabilities, in place; air is the first class, or none."""
-    if not np.isfinite(plane.sum()):
-        raise InputError("model_output")
     if activation == "softmax":
         plane -= plane.max(axis=0)
         np.exp(plane, out=plane)
-        plane /= plane.sum(axis=0)
-    elif activation == "sigmoid":
+        total = plane.sum(axis=0)
+        sound = np.isfinite(total.sum())
+        plane *= np.reciprocal(total, out=total)
+    else:
+        sound = np.isfinite(plane.sum())
+    if not sound:
+        raise InputError("model_output")
+    if activation == "sigmoid":
         # Half the hyperbolic tangent: no exponential that overflows.
         plane *= np.float32(0.5)
         np.tanh(plane, out=plane)
