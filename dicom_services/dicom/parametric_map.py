@@ -86,12 +86,12 @@ def padding_of(values: NDArray[np.float32]) -> float | None:
     without a window, and -1e30 leaves it with nothing but black. The step is a power of two
     near a hundredth of the values' span.
     """
-    undefined = np.isnan(values)
-    if not undefined.any():
+    if not np.isnan(values).any():
         return None
-    if undefined.all():
+    defined = _range(values)
+    if defined is None:
         return -1.0
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = defined
     span = high - low
     step = 2.0 ** math.floor(math.log2(span / 64.0)) if span > 0.0 else 1.0
     found = np.float32(max(low - step, -_LARGEST))
@@ -103,6 +103,12 @@ def padding_of(values: NDArray[np.float32]) -> float | None:
     return float(found)
 
 
+def _range(values: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Least and greatest of the defined values; None where there is none."""
+    low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    return None if np.isnan(low) else (float(low), float(high))
+
+
 def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> Dataset:
     finding, label = stored.values, map_label(stored.values)
     images = placed(source, finding.geometry)
@@ -111,8 +117,8 @@ def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> 
     if padding is not None:
         pixels = np.where(np.isnan(pixels), np.float32(padding), pixels)
     result = FloatMap(
-        source_images=images,
-        pixel_array=pixels,
+        source_images=_single_pixels(images),
+        pixel_array=np.zeros((len(images), 1, 1), np.float32),
         series_instance_uid=provenance.uid(f"{stored.role}-series"),
         series_number=stored.number,
         sop_instance_uid=provenance.uid(stored.role),
@@ -134,14 +140,14 @@ def _object(stored: StoredMap, source: SourceSeries, provenance: Provenance) -> 
         result.FloatPixelPaddingValue = padding
         result.FloatPixelPaddingRangeLimit = padding
     result.ContentCreatorName = ""
-    _along_the_normal(result, images, pixels)
+    _put_frames(result, images, pixels)
     _anatomy(result, finding.site, source)
     name_dimensions(result, provenance.uid(f"{stored.role}-dimensions"))
     name_sources(result, source, range(len(images)))
-    stamp(result, source, provenance, f"map {label}")
+    stamped = stamp(result, source, provenance, f"map {label}")
     # Lists of series show the first words alone.
-    result.SeriesDescription = f"{label}, {MANUFACTURER} {provenance.pipeline} map"[:64]
-    return result
+    stamped.SeriesDescription = f"{label}, {MANUFACTURER} {provenance.pipeline} map"[:64]
+    return stamped
 
 
 def _mapping(
@@ -170,11 +176,7 @@ def _mapping(
 
 def _window(finding: ParametricMap) -> tuple[float, float]:
     """The recommended window; where there is none, all defined values."""
-    low, high = finding.window or (math.inf, -math.inf)
-    if finding.window is None:
-        defined = finding.values[~np.isnan(finding.values)]
-        low = float(defined.min()) if defined.size else 0.0
-        high = float(defined.max()) if defined.size else 0.0
+    low, high = finding.window or _range(finding.values) or (0.0, 0.0)
     return (low, high) if high > low else (low, low + max(1.0, abs(low) / 1024.0))
 
 
@@ -196,10 +198,20 @@ def _shown(finding: ParametricMap, label: str) -> hd.VOILUTTransformation:
     return shown
 
 
-def _along_the_normal(
-    result: Dataset, images: Sequence[Dataset], pixels: NDArray[np.float32]
-) -> None:
-    """Put frames in the order of their place along row direction x column direction.
+def _single_pixels(images: Sequence[Dataset]) -> list[Dataset]:
+    """The images, of one pixel each: highdicom would copy every voxel three times over."""
+    found = []
+    for image in images:
+        single = Dataset()
+        single.update(image)
+        for keyword in ("Rows", "Columns"):
+            put(single, keyword, 1)
+        found.append(single)
+    return found
+
+
+def _put_frames(result: Dataset, images: Sequence[Dataset], pixels: NDArray[np.float32]) -> None:
+    """Put in the voxels, frames in the order of their place along row x column direction.
 
     highdicom orders them the other way round. Both are legal, and readers go by positions; but
     OHIF 3.13 lays the frames of a map, as they come, on its own volume, which rises this way.
@@ -216,7 +228,9 @@ def _along_the_normal(
     for number, group in enumerate(sorted_groups, 1):
         group.FrameContentSequence[0].DimensionIndexValues = [number]
     result.PerFrameFunctionalGroupsSequence = sorted_groups
-    result.FloatPixelData = pixels[order].tobytes()
+    result.Rows, result.Columns = pixels.shape[1:]
+    plain = np.ascontiguousarray(pixels, np.dtype("<f4"))
+    result.FloatPixelData = b"".join(memoryview(plain[k]) for k in order)
 
 
 def _anatomy(result: Dataset, site: Code | None, source: SourceSeries) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ai_nodes.analysis import analyse
+from ai_nodes.analysis import analyse, file_names
 from ai_nodes.registry import PIPELINES
 from dicom_services.dicom.ct_writer import write_ct_series
+from dicom_services.dicom.write import encode
 from dicom_services.phantom_command import demo_phantom
+from tests import sources
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,15 @@ def test_a_series_that_gets_its_reader_killed_each_time_is_refused(files):
         outcome = analyse(list(files), PIPELINES["calcium"], {})
     assert len(killed) == 4
     assert (outcome.state, outcome.code) == ("refused", "decoder_died")
+
+
+def test_every_result_has_a_file_name_of_its_own_and_maps_are_named_by_label():
+    findings = (*sources.perfusion(), sources.perfusion()[0])
+    objects = encode(findings, sources.source(), sources.provenance())
+    assert file_names(objects, "perfusion") == [
+        "perfusion-map-cbf.dcm",
+        "perfusion-map-tmax.dcm",
+        "perfusion-map-cbf-2.dcm",
+        "perfusion-seg.dcm",
+        "perfusion-sr.dcm",
+    ]
