@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ai_nodes.ops.concentration import Bolus
+from ai_nodes.ops.concentration import CHUNK, Bolus
 from dicom_services.errors import InputError
 
 TAIL_FRAMES: Final = 10
@@ -100,13 +100,18 @@ def correct_leakage(
     area = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(times) * (mean[1:] + mean[:-1]))])
     solve = np.linalg.pinv(np.stack([mean, -area], 1)).astype(np.float32)
     k1, k2 = xp.asarray(solve) @ concentration
-    corrected = xp.empty_like(concentration)
-    for frame, leaked in enumerate(area.astype(np.float32)):
-        corrected[frame] = concentration[frame] + leaked * k2
+    corrected = xp.asarray(area.astype(np.float32))[:, None] * k2
+    corrected += concentration
     return Leakage(corrected, k1, k2, mean, count)
 
 
 def _mean(curves: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of the curves (t, n) that are defined; frame after frame, so that nothing is copied whole."""
+    """Of the curves (t, n) that are chosen and defined; a part at a time."""
     where = where & np.isfinite(curves[0])
-    return np.array([frame.mean(where=where, dtype=np.float64) for frame in curves])
+    total = np.zeros(len(curves))
+    for begin in range(0, len(where), CHUNK):
+        chosen = where[begin : begin + CHUNK]
+        # Not a product with zeros and ones: zero times NaN is NaN.
+        total += curves[:, begin : begin + CHUNK][:, chosen].sum(axis=1, dtype=np.float64)
+    mean: NDArray[np.float64] = total / where.sum()
+    return mean
