@@ -41,7 +41,8 @@ def check_tensor_file(file: BinaryIO) -> None:
     InputError
         `weights_format` with the `reason`.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     start = file.read(8)
     if len(start) < 8:
         raise InputError("weights_format", reason="short")

@@ -16,7 +16,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import safetensors
+from safetensors.numpy import save
+
 from ai_nodes.messages import SignedJSON
+from ai_nodes.pickle_scan import scan_checkpoint
+from ai_nodes.tensor_file import check_tensor_file
 from dicom_services.dicom import archive, intake
 from dicom_services.dicom.read import plan_dynamic
 from dicom_services.dicom.segmented_region import read_segmented_frames
@@ -265,6 +271,41 @@ def _records() -> list[bytes]:
     ]
 
 
+def checkpoint(data: bytes) -> None:
+    """Opcodes are read, nothing is built: a refusal with one of two codes, or nothing."""
+    try:
+        scan_checkpoint(BytesIO(data))
+    except InputError as error:
+        assert error.code in ("weights_pickle", "weights_format")
+
+
+def tensor_file(data: bytes) -> None:
+    """What passes is read by the format's makers too."""
+    try:
+        check_tensor_file(BytesIO(data))
+    except InputError as error:
+        assert error.code == "weights_format"
+        return
+    safetensors.deserialize(data)
+
+
+def _checkpoints() -> list[bytes]:
+    import torch
+
+    made = []
+    for legacy in (False, True):
+        stream = BytesIO()
+        content = {"a": torch.ones(2, 3), "b": {"c": torch.zeros(1, dtype=torch.int64)}}
+        torch.save(content, stream, _use_new_zipfile_serialization=not legacy)
+        made.append(stream.getvalue())
+    return made
+
+
+def _tensor_files() -> list[bytes]:
+    numbers = {"a": np.zeros(2, np.float32), "b.c": np.array(3, np.int64)}
+    return [save(numbers, {"k": "v"}), save({"a": numbers["a"]})]
+
+
 TARGETS: Final[dict[str, Target]] = {
     "gate-file": Target(gate_file, _files),
     "gate-dataset": Target(gate_dataset, _bodies),
@@ -280,6 +321,8 @@ TARGETS: Final[dict[str, Target]] = {
     "decision": Target(decision, _facts),
     "message": Target(message, _messages),
     "record": Target(record, _records),
+    "checkpoint": Target(checkpoint, _checkpoints),
+    "tensor-file": Target(tensor_file, _tensor_files),
 }
 
 
