@@ -50,6 +50,7 @@ export interface DisplaySetService extends PubSub {
   getActiveDisplaySets(): DisplaySet[];
   getDisplaySetByUID(uid: string): DisplaySet | undefined;
   getDisplaySetsForSeries(series: string): DisplaySet[];
+  addDisplaySets(...displaySets: DisplaySet[]): unknown;
   getDisplaySetsBy(filter: (one: DisplaySet) => boolean): DisplaySet[];
 }
 

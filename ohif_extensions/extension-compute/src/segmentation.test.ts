@@ -64,6 +64,22 @@ describe('region classes', () => {
     expect([found.region, found.setAside]).toEqual([4, 1]);
   });
 
+  it.each([8, 16])('are the same from a label map of %i bits, which may keep its background', width => {
+    const labels = width === 8 ? new Uint8Array(2 * PIXELS) : new Uint16Array(2 * PIXELS);
+    for (const pixel of [0, 6, 14]) labels[pixel] = 2;
+    labels[8] = 3;
+    labels[PIXELS + 3] = 2;
+    const made = file(['Background', 'Calcium', 'Heart region', 'Set aside'], [HEART, { ...HEART, image: '1.2.2' }], {
+      SegmentationType: 'LABELMAP', BitsAllocated: width, PixelData: labels.buffer,
+      SegmentSequence: ['Background', 'Calcium', 'Heart region', 'Set aside'].map((label, n) => ({ SegmentNumber: n, SegmentLabel: label })),
+    });
+    const wanted = new Uint8Array(3 * PIXELS);
+    for (const pixel of [0, 6, 14]) wanted[PIXELS + pixel] = 1;
+    wanted[PIXELS + 8] = 2;
+    wanted[2 * PIXELS + 3] = 1;
+    expect(classesOf(readSegmentation(made), GRID)).toEqual({ classes: wanted, region: 4, setAside: 1 });
+  });
+
   it('are everything where the analysis had no region', () => {
     expect(classesOf(readSegmentation(file(['Calcium'], [{ ...HEART, segment: 1 }])), GRID)).toEqual({ classes: null, region: 45, setAside: 0 });
   });

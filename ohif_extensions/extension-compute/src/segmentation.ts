@@ -1,4 +1,4 @@
-// A binary DICOM segmentation read from its file, frame by frame, so that overlapping segments stay whole; and the region classes made of one.
+// A DICOM segmentation, binary or a label map, read from its file, frame by frame, so that overlapping segments stay whole; and the region classes made of one.
 import * as dcmjs from 'dcmjs';
 
 import { OUTSIDE, REGION, SET_ASIDE } from './calcium/candidates';
@@ -74,7 +74,9 @@ export function readSegmentation(file: ArrayBuffer): Segmentation {
   } catch {
     throw new SegmentationProblem('seg_unreadable');
   }
-  if (dataset.SegmentationType !== 'BINARY' || Number(dataset.BitsAllocated) !== 1) throw new SegmentationProblem('seg_not_binary');
+  const width = Number(dataset.BitsAllocated);
+  const isLabelMap = dataset.SegmentationType === 'LABELMAP' && (width === 8 || width === 16);
+  if (!isLabelMap && (dataset.SegmentationType !== 'BINARY' || width !== 1)) throw new SegmentationProblem('seg_not_binary');
   if (!NATIVE.includes(word(meta.TransferSyntaxUID))) throw new SegmentationProblem('seg_compressed');
   const rows = Number(dataset.Rows);
   const columns = Number(dataset.Columns);
@@ -83,23 +85,54 @@ export function readSegmentation(file: ArrayBuffer): Segmentation {
   const pixels: unknown = Array.isArray(dataset.PixelData) ? dataset.PixelData[0] : dataset.PixelData;
   const sound =
     pixels instanceof ArrayBuffer && rows > 0 && columns > 0 && Number(dataset.NumberOfFrames) === groups.length &&
-    pixels.byteLength * 8 >= groups.length * rows * columns;
+    pixels.byteLength * 8 >= groups.length * rows * columns * width;
   if (!sound) throw new SegmentationProblem('seg_unreadable');
   const frames = groups.map((group, n): SegmentFrame => {
     const identification = first(group, 'SegmentIdentificationSequence') ?? first(shared, 'SegmentIdentificationSequence');
-    const source = first(first(group, 'DerivationImageSequence'), 'SourceImageSequence');
-    return {
-      segment: Number(identification?.ReferencedSegmentNumber),
-      sopInstanceUid: word(source?.ReferencedSOPInstanceUID),
-      positionMm: numbers(first(group, 'PlanePositionSequence')?.ImagePositionPatient),
-      firstBit: n * rows * columns,
-    };
+    return { ...placeOf(group), segment: Number(identification?.ReferencedSegmentNumber), firstBit: n * rows * columns };
   });
+  const shown = isLabelMap ? unpacked(pixels, width, groups, rows * columns) : { frames, bits: new Uint8Array(pixels) };
   const measures = first(shared, 'PixelMeasuresSequence') ?? first(groups[0], 'PixelMeasuresSequence');
   return {
-    rows, columns, frames, spacingMm: numbers(measures?.PixelSpacing), bits: new Uint8Array(pixels),
-    segments: items(dataset.SegmentSequence).map(each => ({ number: Number(each.SegmentNumber), label: word(each.SegmentLabel) })),
+    rows, columns, ...shown, spacingMm: numbers(measures?.PixelSpacing),
+    segments: items(dataset.SegmentSequence)
+      .map(each => ({ number: Number(each.SegmentNumber), label: word(each.SegmentLabel) }))
+      .filter(each => each.number > 0),
   };
+}
+
+function placeOf(group: Item): Pick<SegmentFrame, 'sopInstanceUid' | 'positionMm'> {
+  const source = first(first(group, 'DerivationImageSequence'), 'SourceImageSequence');
+  return {
+    sopInstanceUid: word(source?.ReferencedSOPInstanceUID),
+    positionMm: numbers(first(group, 'PlanePositionSequence')?.ImagePositionPatient),
+  };
+}
+
+/** A label map as a binary segmentation has it: a frame for each segment of each image. */
+function unpacked(pixels: ArrayBuffer, width: number, groups: readonly Item[], area: number): Pick<Segmentation, 'frames' | 'bits'> {
+  const labels = width === 8 ? new Uint8Array(pixels) : new Uint16Array(pixels);
+  const frames: SegmentFrame[] = [];
+  const marked: number[][] = [];
+  groups.forEach((group, n) => {
+    const pixelsOf = new Map<number, number[]>();
+    for (let pixel = 0; pixel < area; pixel++) {
+      const segment = labels[n * area + pixel]!;
+      if (segment === 0) continue;
+      const here = pixelsOf.get(segment);
+      if (here) here.push(pixel);
+      else pixelsOf.set(segment, [pixel]);
+    }
+    for (const [segment, found] of pixelsOf) {
+      frames.push({ ...placeOf(group), segment, firstBit: frames.length * area });
+      marked.push(found);
+    }
+  });
+  const bits = new Uint8Array(Math.ceil((frames.length * area) / 8));
+  frames.forEach(({ firstBit }, n) => {
+    for (const pixel of marked[n]!) bits[(firstBit + pixel) >> 3]! |= 1 << ((firstBit + pixel) & 7);
+  });
+  return { frames, bits };
 }
 
 /** How far a frame may lie from the slice it names, in mm: as far as slices may stray from an even grid. */

@@ -68,6 +68,12 @@ describe('many jobs', () => {
     expect(segmentationsOf([job({}), job({ findings: null })])).toHaveLength(1);
   });
 
+  it('shows what an archive keeps of version 2', () => {
+    const old = job({ findings: wire('old/findings-version-2') });
+    expect(firstShown(results(old))?.job).toBe('a');
+    expect(segmentationsOf([old])).toEqual(segmentationsOf([job({})]));
+  });
+
   it('does not call its own reports those of others', () => {
     const report = { series_instance_uid: '1', title: '', created: '', maker: '', kind: 'other' as const };
     const own = done.results.find(object => object.modality === 'SR')?.sop_instance_uid ?? '';

@@ -1,10 +1,11 @@
 // The AI's segmentation over the images: loaded without a click, each segment shown or hidden, one opacity for all.
 import type { CommandsManager, DisplaySet, Services } from '../ohif';
+import { firstTimeOf } from './first_time';
 import { displaySetOf } from './study';
 import { viewportsOf } from './viewport';
 
 /** Where the AI looked is an area as large as the heart: it is there to be switched on, not in the way. */
-const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region', 'brain']);
+const HIDDEN_AT_FIRST: ReadonlySet<string> = new Set(['heart region', 'brain tissue']);
 
 /** Whether a segment is where the AI looked, not what it found. */
 export function isBackground(label: string): boolean {
@@ -36,10 +37,11 @@ export function dropOverlays(services: Services, commands: CommandsManager, sops
 /** Lays a SEG over the viewports of its series; true once it is there. */
 export async function showOverlay(services: Services, commands: CommandsManager, series: string, sop: string): Promise<boolean> {
   const overlay = segmentationDisplaySet(services, sop);
-  const images = displaySetOf(services, series);
-  if (!overlay || !images) {
+  const whole = displaySetOf(services, series);
+  if (!overlay || !whole) {
     return false;
   }
+  const images = firstTimeOf(services, whole);
   const shown = viewportsOf(services, images.displaySetInstanceUID)[0];
   if (!shown) {
     return false;
@@ -48,17 +50,22 @@ export async function showOverlay(services: Services, commands: CommandsManager,
     return true;
   }
   if (!overlay.isLoaded && overlay.load) {
+    overlay.referencedDisplaySetInstanceUID = images.displaySetInstanceUID;
     await overlay.load({ headers: {} });
   }
   commands.runCommand('addDisplaySetAsLayer', { viewportId: shown.viewportId, displaySetInstanceUID: overlay.displaySetInstanceUID });
   return true;
 }
 
-/** Lays a SEG that is loaded over further viewports, such as those of maps on the same grid. */
+/** Draws the borders of a SEG that is loaded in further viewports, such as those of maps on the same grid: filled it would hide them. */
 export function layOn(services: Services, commands: CommandsManager, sop: string, viewportIds: readonly string[]): void {
   const overlay = segmentationDisplaySet(services, sop);
   for (const viewportId of overlay ? viewportIds : []) {
     commands.runCommand('addDisplaySetAsLayer', { viewportId, displaySetInstanceUID: overlay?.displaySetInstanceUID });
+    services.segmentationService.setStyle(
+      { viewportId, segmentationId: overlay?.displaySetInstanceUID ?? '', type: 'Labelmap' },
+      { renderFill: false, renderOutline: true, outlineWidth: 2 }
+    );
   }
 }
 

@@ -2,7 +2,9 @@
 import type { CommandsManager, DisplaySet, Managers, Services, Subscription } from '../../../shared/ohif';
 import type { Findings, FindingsMap } from '../../../shared/types';
 import { isBackground, layOn } from '../../../shared/viewer/overlay';
-import { displaySetOf } from '../../../shared/viewer/study';
+import { firstTimeOf } from '../../../shared/viewer/first_time';
+import { cornerstoneCore } from '../../../shared/viewer/cornerstone';
+import { displaySetOf, imageIdsOf } from '../../../shared/viewer/study';
 import { appearanceOf, remember } from './appearance';
 import { colorsOfViewer } from './colors';
 import { frameOf } from './loader';
@@ -44,12 +46,12 @@ function nameOf(position: number): string {
 export function showAll(services: Services, findings: Findings): boolean {
   const maps = (findings.maps ?? []).flatMap(map => mapDisplaySet(services, map.sop_instance_uid) ?? []);
   const images = displaySetOf(services, findings.source_series);
-  const shown = images ? [images, ...maps] : maps;
+  const shown = images ? [firstTimeOf(services, images), ...maps] : maps;
   if (maps.length === 0) {
     return false;
   }
   const { numRows, numCols } = gridFor(shown.length);
-  const slice = openingSliceOf(findings);
+  const place = placeOf(findings);
   // A series of many times would bring its player over every picture.
   shown.forEach((_, position) => services.cineService?.setViewportCineClosed?.(nameOf(position)));
   services.viewportGridService.setLayout({
@@ -65,7 +67,7 @@ export function showAll(services: Services, findings: Findings): boolean {
           viewportType: 'stack',
           toolGroupId: 'default',
           viewportId: nameOf(position),
-          initialImageOptions: { index: slice },
+          initialImageOptions: one && place ? { index: indexAt(imageIdsOf(one), place) } : { preset: 'middle' },
           syncGroups: TOGETHER,
         },
       };
@@ -74,17 +76,37 @@ export function showAll(services: Services, findings: Findings): boolean {
   return true;
 }
 
+type Point = readonly number[];
+
+/** The corner of the slice to open, in patient coordinates: a viewer sorts images in its own way. */
+function placeOf(findings: Findings): Point | null {
+  const affine = findings.maps?.[0]?.affine;
+  const k = openingSliceOf(findings);
+  return affine ? [0, 1, 2].map(axis => (affine[axis]?.[3] ?? 0) + k * (affine[axis]?.[0] ?? 0)) : null;
+}
+
+/** Which of the images lies nearest to a place. */
+export function indexAt(imageIds: readonly string[], place: Point): number {
+  const distances = imageIds.map(imageId => {
+    const plane = cornerstoneCore().metaData.get('imagePlaneModule', imageId) as { imagePositionPatient?: Point } | undefined;
+    const position = plane?.imagePositionPatient;
+    return position ? Math.hypot(...place.map((mm, axis) => mm - (position[axis] ?? 0))) : Infinity;
+  });
+  return Math.max(0, distances.indexOf(Math.min(...distances)));
+}
+
 /** The slice in which most was marked, else the middle one. */
 export function openingSliceOf(findings: Findings): number {
   const marked = findings.masks.find(mask => mask.fullest_slice !== undefined && mask.fullest_slice !== null && !isBackground(mask.label));
   return marked?.fullest_slice ?? Math.floor((findings.maps?.[0]?.slices ?? 1) / 2);
 }
 
-/** Lays the result's segments over every map that is shown. */
-export function layOverMaps(services: Services, commands: CommandsManager, findings: Findings, sop: string): void {
+/** Draws the result's segments on every map that is shown; whether there is one. */
+export function layOverMaps(services: Services, commands: CommandsManager, findings: Findings, sop: string): boolean {
   const maps = new Set((findings.maps ?? []).map(map => mapDisplaySet(services, map.sop_instance_uid)?.displaySetInstanceUID));
   const shown = [...services.viewportGridService.getState().viewports.values()].filter(one => maps.has(one.displaySetInstanceUIDs[0]));
   layOn(services, commands, sop, shown.map(one => one.viewportId));
+  return shown.length > 0;
 }
 
 /** One map in the active viewport; false while its series is not known. */

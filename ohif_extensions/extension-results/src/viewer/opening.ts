@@ -4,6 +4,7 @@ import type { CommandsManager, Services } from '../../../shared/ohif';
 import type { Job } from '../../../shared/types';
 import { jump } from '../../../shared/viewer/jump';
 import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from '../../../shared/viewer/overlay';
+import { firstTimeOf } from '../../../shared/viewer/first_time';
 import { displaySetOf } from '../../../shared/viewer/study';
 import { setWindow, viewportsOf } from '../../../shared/viewer/viewport';
 import { hasMaps, layOverMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
@@ -31,10 +32,11 @@ export async function openResult(
   if (!(await until(() => displaySetOf(services, findings.source_series) !== undefined, over))) {
     return;
   }
-  const images = displaySetOf(services, findings.source_series);
-  if (!images) {
+  const whole = displaySetOf(services, findings.source_series);
+  if (!whole) {
     return;
   }
+  const images = firstTimeOf(services, whole);
   if (hasMaps(findings)) {
     rememberMaps(findings);
     if (await until(() => mapsAreKnown(services, findings), over, 40)) {
@@ -53,7 +55,10 @@ export async function openResult(
   const segmentation = objectOf(findings, 'SEG');
   if (segmentation && !drawnByProcessor() && (await until(ready, over, hasMaps(findings) ? WAITS : 8))) {
     await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
-    layOverMaps(services, commands, findings, segmentation.sop_instance_uid);
+    if (layOverMaps(services, commands, findings, segmentation.sop_instance_uid)) {
+      await wait();
+      hideBackground(services, segmentationDisplaySet(services, segmentation.sop_instance_uid)?.displaySetInstanceUID ?? '');
+    }
   }
   if (over()) {
     return;
