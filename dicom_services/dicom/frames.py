@@ -35,8 +35,8 @@ _MODALITY, _PLACE, _TURN, _SPACING = tags(
 _RESCALING: Final = tags("RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue")
 _WANTED: Final = (*SLICE_TAGS, *MOMENT_TAGS)
 _OF_FRAMES: Final = frozenset((*_WANTED, *ACQUISITION_TAGS, *tags("SpacingBetweenSlices")))
-_MOST_FRAMES: Final = 100_000
-"""Of 16 x 16 pixels they are 50 MB; the bound of decoded bytes comes far earlier for images."""
+_MOST_FRAMES: Final = 50_000
+"""Of 144 x 144 pixels they have as many bytes as a series may have."""
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _DELIMITER: Final = b"\xfe\xff\xdd\xe0"
 # A compressed image begins so: JPEG and JPEG-LS (ISO 10918-1 B.1.1.3), JPEG 2000 (ISO 15444-1 A.4).

@@ -259,6 +259,7 @@ def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
     """
     header: Dataset | None = None
     owner: tuple[tuple[bytes, bytes], str] | None = None
+    series = ""
     instances: dict[str, SourceInstance] = {}
     with quiet():
         for file in files:
@@ -271,14 +272,16 @@ def read_headers(files: Sequence[bytes | Path]) -> SourceSeries:
             named = slice_header.patient_key(found), text(found, slice_header.STUDY)
             owner = owner or named
             if named == owner:
-                instance = _instance(found)
+                series = series or text(found, slice_header.SERIES)
+                instance = _instance(found, series)
                 instances.setdefault(instance.sop_instance_uid, instance)
     if header is None:
         raise InputError("not_dicom")
     return SourceSeries(header, tuple(instances.values()))
 
 
-def _instance(found: Header) -> SourceInstance:
+def _instance(found: Header, series: str) -> SourceInstance:
+    named = text(found, slice_header.SERIES)
     place = numbers(found, slice_header.POSITION)
     number = numbers(found, slice_header.NUMBER)
     return SourceInstance(
@@ -286,4 +289,5 @@ def _instance(found: Header) -> SourceInstance:
         text(found, slice_header.INSTANCE),
         (place[0], place[1], place[2]) if place and len(place) == 3 else None,
         int(number[0]) if number else None,
+        series_uid="" if named == series else named,
     )

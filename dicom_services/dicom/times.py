@@ -16,6 +16,11 @@ old as its first slice. Where only Temporal Resolution tells, the times are made
 only the clock of the reconstruction does, they are taken from that; both are noted as
 "times_assumed". The repetition time is never taken for the time between frames: it is that only
 of a single-shot sequence, and a wrong step would scale every flow without anybody seeing it.
+
+*What lacks.* A last frame that is not whole is left out, for a scan may be stopped within it
+("frames_dropped"); a slice that lacks at any other time refuses the series, because a curve with
+a hole is no curve. A time that is lost whole cannot be told from a pause: the frames around it
+are further apart ("times_irregular").
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import RLELossless
 
 from dicom_services.dicom.decode_child import read_dynamic_limited, read_series_limited
-from dicom_services.dicom.read import read_dynamic, read_series
+from dicom_services.dicom.read import read_dynamic, read_headers, read_series
 from dicom_services.errors import InputError
 from tests.dicom_files import SERIES, ct_files, stored_ramp, to_bytes
 from tests.dynamic_files import both, clock, mr_files, mr_slice, stored_series, timed
@@ -385,6 +385,14 @@ def test_series_on_other_grids_are_refused(shift_mm):
 def test_series_of_other_studies_are_refused():
     change = both(timed(), put(StudyInstanceUID=lambda t, k: f"1.2.{t}"))
     assert refusal(mr_files(STORED, change)).code == "mixed_series"
+
+
+def test_headers_of_refused_series_name_each_image_with_its_series():
+    files = mr_files(STORED, both(timed(), _in_series(step=3)))
+    source = read_headers(files)
+    assert source.header.SeriesInstanceUID == f"{SERIES}.100"
+    told = [one.series_uid for one in source.instances]
+    assert told == [""] * 9 + [f"{SERIES}.101"] * 9
 
 
 # Real scans

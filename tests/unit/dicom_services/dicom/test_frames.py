@@ -382,7 +382,7 @@ def test_deeply_nested_groups_are_refused():
 
 def test_a_hostile_count_of_frames_costs_nothing():
     ds = enhanced(STORED)
-    ds["NumberOfFrames"] = DataElement("NumberOfFrames", "IS", "99999")
+    ds["NumberOfFrames"] = DataElement("NumberOfFrames", "IS", "49999")
     assert refusal(to_bytes(ds), read_dynamic_limited).code == "frame_groups"
 
 
