@@ -19,9 +19,10 @@ from dicom_services.dicom.findings_bytes import pack
 from dicom_services.errors import MissingError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[4]
+WIRE = Path(__file__).resolve().parents[3] / "wire"
 PLUGIN = ("ledger", "router", "views", "assignment")
 STUDY = StudyAccess("1.2.3", "st", "key", "patient")
-DOCUMENT = {"schema": 2, "state": "done", "job": "ab" * 20}
+DOCUMENT = {"schema": 3, "state": "done", "job": "ab" * 20}
 
 
 class Answer:
@@ -118,6 +119,15 @@ def test_findings_are_read_once_and_go_to_their_job() -> None:
     assert found["series"][0]["jobs"][0]["findings"] == DOCUMENT
     results(reader)
     assert made.asked.count(beside("a")) == 1
+
+
+@pytest.mark.parametrize("name", ["old/findings-version-2", "findings-perfusion"])
+def test_findings_of_every_version_are_told_as_the_archive_keeps_them(name: str) -> None:
+    kept = json.loads((WIRE / f"{name}.json").read_text())
+    reader, _ = archive(
+        [job("a")], [series("ct", "CT"), series("sr-a", "KO")], **{beside("a"): pack(kept)}
+    )
+    assert results(reader)["series"][0]["jobs"][0]["findings"] == kept
 
 
 @pytest.mark.parametrize("told", [404, b"no gzip", b""])
