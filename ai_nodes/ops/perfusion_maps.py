@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,13 +15,14 @@ from ai_nodes.ops.deconvolution import (
     LUCY_SUPPORT_S,
     METHODS,
     OSCILLATION_INDEX,
+    Flow,
     Method,
     Truncation,
     deconvolve,
 )
+from ai_nodes.ops.device import array_module
 from ai_nodes.ops.leakage import correct_leakage
 from ai_nodes.ops.residue_peaks import peaks
-from ai_nodes.ops.time_grid import even_times
 from dicom_services.errors import InputError
 
 HEMATOCRIT_LARGE: Final = 0.45
@@ -113,7 +114,7 @@ class PerfusionMaps:
         Numbers a report should tell: "threshold", "unmet_voxels", "step_s", "largest_gap_s",
         "undefined_voxels", "artery_scale", "leakage_reference_voxels".
     flags : tuple of str
-        "times_resampled" and others that deserve a warning.
+        "times_resampled", "card_memory": what deserves a warning.
     """
 
     cbf: NDArray[np.float32]
@@ -134,11 +135,17 @@ def perfusion_maps(
     *,
     vof: Any | None = None,
     bolus: Bolus | None = None,
-    xp: Any = np,
+    xp: Any | None = None,
 ) -> PerfusionMaps:
     """Maps of curves (t, n) f32 with an artery (t,).
 
     Areas run from the artery's arrival (`bolus`; without one, over all frames) to the end.
+
+    Parameters
+    ----------
+    xp : module or None
+        Where to compute; None asks `array_module`. What does not fit on a card is computed here
+        instead, with the flag "card_memory".
 
     Raises
     ------
@@ -152,44 +159,69 @@ def perfusion_maps(
     Scaling by the vein: Cenic A et al. AJNR 1999;20:63-73.
     """
     settings = settings or PerfusionSettings()
+    artery = np.asarray(aif, np.float64)
+    if artery.shape != (len(times_s),):
+        raise InputError("aif_shape", aif=artery.size, times=len(times_s))
     facts: dict[str, float] = {}
+    if settings.volume_scaling:
+        artery, facts["artery_scale"] = scaled_artery(artery, vof, times_s)
+    xp = array_module() if xp is None else xp
+    if xp is np:
+        return _maps(concentration, artery, times_s, settings, bolus, facts, np)
+    try:
+        return _maps(xp.asarray(concentration), artery, times_s, settings, bolus, facts, xp)
+    except MemoryError:
+        found = _maps(_host(concentration), artery, times_s, settings, bolus, facts, np)
+        return replace(found, flags=(*found.flags, "card_memory"))
+
+
+def _maps(
+    concentration: Any,
+    artery: NDArray[np.float64],
+    times_s: Sequence[float] | NDArray[np.floating],
+    settings: PerfusionSettings,
+    bolus: Bolus | None,
+    facts: dict[str, float],
+    xp: Any,
+) -> PerfusionMaps:
+    """See `perfusion_maps`; all arrays in one place."""
     k2 = None
     if settings.leakage:
         if bolus is None:
             raise InputError("leakage_needs_bolus")
         leak = correct_leakage(concentration, times_s, bolus, xp=xp)
-        concentration, k2 = leak.concentration, leak.k2
-        facts["leakage_reference_voxels"] = leak.reference_voxels
-    artery = np.asarray(aif, np.float64)
-    grid = even_times(times_s)
-    start = bolus.arrival if bolus else 0
-    if settings.volume_scaling:
-        artery, facts["artery_scale"] = scaled_artery(artery, vof, times_s)
+        concentration, k2 = leak.concentration, _host(leak.k2)
+        facts = facts | {"leakage_reference_voxels": leak.reference_voxels}
     flow = deconvolve(settings.method, concentration, artery, times_s, settings.truncation(), xp=xp)
-    scale = np.float32(6000.0 * settings.kappa / settings.density_g_ml)
-    weights = area_weights(times_s, start)
+    weights = area_weights(times_s, bolus.arrival if bolus else 0)
+    if weights @ artery <= 0.0:
+        raise InputError("aif_empty")
     area, ttp = _area_and_top(concentration, weights, times_s, xp)
-    volume = np.float32(100.0 * settings.kappa / settings.density_g_ml / (weights @ artery))
-    cbf, cbv = flow.cbf * scale, xp.maximum(area * volume, np.float32(0.0))
+    per_100_g = 100.0 * settings.kappa / settings.density_g_ml
+    cbf = flow.cbf * np.float32(60.0 * per_100_g)
+    cbv = xp.maximum(area * np.float32(per_100_g / (weights @ artery)), np.float32(0.0))
     mtt = xp.where(cbf > 0.0, 60.0 * cbv / xp.where(cbf > 0.0, cbf, 1.0), np.nan)
-    facts |= {
-        "unmet_voxels": flow.unmet,
-        "step_s": grid.step_s,
-        "largest_gap_s": grid.largest_gap_s,
-        "undefined_voxels": int(xp.isnan(cbf).sum()),
-    }
-    if flow.threshold is not None:
-        facts["threshold"] = flow.threshold
     return PerfusionMaps(
         cbf=_host(cbf),
         cbv=_host(cbv),
         mtt=_host(mtt),
         ttp=_host(ttp),
         tmax=_host(flow.tmax),
-        k2=None if k2 is None else _host(k2),
-        facts=facts,
-        flags=("times_resampled",) if grid.weights is not None else (),
+        k2=k2,
+        facts=facts | _facts(flow, int(xp.isnan(cbf).sum())),
+        flags=("times_resampled",) if flow.grid.weights is not None else (),
     )
+
+
+def _facts(flow: Flow, undefined: int) -> dict[str, float]:
+    """What the deconvolution tells of itself."""
+    told: dict[str, float] = {
+        "unmet_voxels": flow.unmet,
+        "step_s": flow.grid.step_s,
+        "largest_gap_s": flow.grid.largest_gap_s,
+        "undefined_voxels": undefined,
+    }
+    return told if flow.threshold is None else told | {"threshold": flow.threshold}
 
 
 def scaled_artery(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -239,6 +240,9 @@ def test_settings_are_checked(setting):
         PerfusionSettings(**setting)
 
 
+# --- where it is computed ----------------------------------------------------------------------
+
+
 class OnCard(np.ndarray):
     """An array that must be fetched, as those of a card: the result may hold none of them."""
 
@@ -246,11 +250,47 @@ class OnCard(np.ndarray):
         return np.asarray(self)
 
 
-def test_maps_of_curves_on_a_card_come_back_from_it():
-    curves = tiles(snr=20.0).curves
-    phantom = tiles()
-    here = perfusion_maps(curves, phantom.aif, phantom.times_s)
-    there = perfusion_maps(curves.view(OnCard), phantom.aif, phantom.times_s)
-    for name in ("cbf", "cbv", "mtt", "ttp", "tmax"):
-        assert type(getattr(there, name)) is np.ndarray
-        assert np.array_equal(getattr(here, name), getattr(there, name), equal_nan=True)
+def card(bytes_free: float) -> ModuleType:
+    """numpy as cupy would look: other arrays, and an end of memory."""
+
+    def asarray(values: object) -> np.ndarray:
+        array = np.asarray(values)
+        if array.nbytes > bytes_free:
+            raise MemoryError
+        return array.view(OnCard)
+
+    module = ModuleType("card")
+    vars(module).update({name: getattr(np, name) for name in dir(np) if name[:2] != "__"})
+    vars(module)["asarray"] = asarray
+    return module
+
+
+@pytest.mark.parametrize(
+    ("bytes_free", "flags"),
+    [(1e9, ("times_resampled",)), (1e3, ("times_resampled", "card_memory"))],
+)
+def test_maps_of_a_card_come_back_from_it_and_its_memory_may_end(bytes_free, flags):
+    phantom = tiles(snr=20.0)
+    curves, aif, times = (
+        np.delete(one, 50, axis=0) for one in (phantom.curves, phantom.aif, phantom.times_s)
+    )
+    rule = PerfusionSettings(leakage=True)
+    bolus = Bolus(9, (0, 9))
+    here = perfusion_maps(curves, aif, times, rule, bolus=bolus, xp=np)
+    there = perfusion_maps(curves, aif, times, rule, bolus=bolus, xp=card(bytes_free))
+    for name in ("cbf", "cbv", "mtt", "ttp", "tmax", "k2"):
+        one, other = getattr(here, name), getattr(there, name)
+        assert type(other) is np.ndarray
+        assert np.isclose(one, other, rtol=1e-3, equal_nan=True).mean() > 0.99
+    assert there.flags == flags
+
+
+@pytest.mark.parametrize(
+    ("aif", "code"),
+    [(AIF[:-1], "aif_shape"), (AIF * 0.0, "aif_empty"), (AIF[::-1] - 0.01, "aif_empty")],
+)
+def test_an_artery_that_is_none_is_refused(aif, code):
+    curves = np.ones((60, 3), np.float32)
+    with pytest.raises(InputError) as refused:
+        perfusion_maps(curves, aif, TIMES, bolus=Bolus(50, (0, 50)))
+    assert refused.value.code == code
