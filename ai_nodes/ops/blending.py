@@ -42,7 +42,9 @@ class HostBlend:
         require_shape(out, self._settings)
         if self._mean is None:
             shape = (out.shape[1], *self._weight.shape)
-            if int(np.prod(shape)) * _FLOAT_BYTES > self._budget.bytes:
+            mean_bytes = int(np.prod(shape)) * _FLOAT_BYTES
+            held_bytes = self._weight.nbytes + self._batch.nbytes + out.nbytes
+            if mean_bytes + held_bytes > self._budget.bytes:
                 raise MemoryError
             self._mean = np.zeros(shape, np.float32)
         for said, window in zip(out, windows, strict=False):
