@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom_services.dicom.header import UNDEFINED_LENGTH, open_inflated
 from dicom_services.dicom.pixels import stored_values
 from dicom_services.dicom.slice_header import Slice, with_moment
-from dicom_services.dicom.times import times_told
+from dicom_services.dicom.time_points import times_told
 from dicom_services.domain.geometry import Geometry
 from dicom_services.errors import InputError
 
