@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,13 @@ SHOWN_PLACES = 3
 UNASSIGNED = "lesions not assigned to a vessel"
 
 
+class SegmentationKind(StrEnum):
+    """How masks are written."""
+
+    BINARY = "binary"
+    LABELMAP = "labelmap"
+
+
 def analyze(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder, file or zip of DICOM.")],
     pipeline: Annotated[str, typer.Option(help="Name of the pipeline.")] = "calcium",
@@ -45,6 +53,10 @@ def analyze(
         list[str] | None,
         typer.Option(metavar="K,J,I", help="Voxel of the artery, from 0; give it several times."),
     ] = None,
+    segmentation: Annotated[
+        SegmentationKind,
+        typer.Option(help="Label map only where the receiver knows it and no masks overlap."),
+    ] = SegmentationKind.BINARY,
     settings_of_rule: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the pipeline, as in rules."),
@@ -86,6 +98,7 @@ def analyze(
         region=(lambda geometry: load_region(region, geometry)) if region else None,
         # Nobody looked which series they are of: every result says that they are lacking.
         notes=("files_refused",) if refused else (),
+        segmentation="labelmap" if segmentation is SegmentationKind.LABELMAP else "binary",
         stage=lambda stage: console.print(f"[dim]{stage} ...[/dim]", highlight=False),
     )
     if refused:

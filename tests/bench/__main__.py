@@ -13,6 +13,7 @@ BENCHES = (
     "inference",
     "fusion",
     "perfusion",
+    "perfusion_study",
     "ingest",
     "loop",
     "memory",
