@@ -19,9 +19,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ai_nodes import predecessors
 from dicom_services.data_folder import DataFolder
 from dicom_services.dicom.ct_writer import made_uid, write_ct_series
+from dicom_services.dicom.dynamic_writer import Described, write_dynamic_series
 from dicom_services.domain.job import Job
 from dicom_services.domain.volume import Volume
 from dicom_services.orthanc import Orthanc
+from dicom_services.perfusion_phantom import PerfusionScan, perfusion_phantom
 from dicom_services.phantom_command import demo_phantom
 from dicom_services.stack import connect
 from tests.integration.conftest import PROFILE, SENDER, Stack
@@ -78,6 +80,13 @@ name = "parts"
 pipeline = "calcium"
 queue = "cpu"
 when = { SeriesDescription = "PART *" }
+select = { per = "study", take = "all" }
+
+[[rule]]
+name = "times"
+pipeline = "perfusion"
+queue = "cpu"
+when = { SeriesDescription = "TIME *" }
 select = { per = "study", take = "all" }
 
 [[rule]]
@@ -386,6 +395,26 @@ def test_all_series_that_match_are_one_job(stack: Stack, volume: Volume, tmp_pat
     ]
     # The pipeline wants one series; that it was given two is what it says.
     assert (job["state"], job["code"]) == ("refused", "mixed_series")
+
+
+def test_a_perfusion_of_one_series_for_each_time_is_analysed_as_one(
+    stack: Stack, tmp_path: Path
+) -> None:
+    scan = PerfusionScan("CTP", times=40, shape=(2, 64, 64), pixel_mm=3.3)
+    paths = write_dynamic_series(perfusion_phantom(scan).volume, tmp_path, Described("joins-times"))
+    for path in paths:
+        data = pydicom.dcmread(path)
+        time = path.name[:5]
+        data.SeriesInstanceUID = made_uid("joins-times", time)
+        data.SeriesDescription = f"TIME {time}"
+        data.save_as(path)
+    stack.send(tmp_path)
+    uid = str(data.StudyInstanceUID)
+    # A busy machine may send so slowly that the first series were taken for all.
+    until(lambda: len(by_rule(stack, uid).get("times", {}).get("others", [])) == 39)
+    job = ended(stack, uid, rules=1)["times"]
+    assert (job["state"], job["code"], len(job["others"])) == ("done", "", 39)
+    assert [one["modality"] for one in job["results"]].count("OT") == 5
 
 
 def test_rules_read_what_tells_perfusion_from_other_series(stack: Stack, tmp_path: Path) -> None:
