@@ -43,7 +43,7 @@ _FIRST_CHOICE: Final = frozenset(
         "CTReconstructionSequence",
     )
 )
-# What a converter found no group for (Unassigned Converted Attributes macros): it counts where no group tells.
+# What a converter found no group for: it counts where no group tells.
 _LAST_CHOICE: Final = frozenset(
     tags(
         "UnassignedSharedConvertedAttributesSequence",

@@ -66,7 +66,7 @@ CLOCKS: Final = (
 )
 """Where a time may stand, the one that says most about the data first.
 
-offset               Temporal Position Time Offset (0020,930D), Temporal Position macro: seconds since
+offset               Temporal Position Time Offset (0020,930D), PS3.3 C.7.6.16.2: seconds since
                      the first position, which is what is asked for
 frame_reference      Frame Reference DateTime (0018,9151), PS3.3 C.7.6.16.2.2: the moment that
                      represents the frame best
