@@ -129,7 +129,7 @@ def _frame(state: str, source: SourceSeries | None, provenance: Provenance) -> d
         "started": provenance.started.isoformat(),
         "study": str(header.get("StudyInstanceUID", "")),
         "source_series": str(header.get("SeriesInstanceUID", "")),
-        "source_instances": len(source.instances) if source is not None else 0,
+        "source_instances": _images(source) if source is not None else 0,
         "inputs_sha256": provenance.inputs_sha256,
         "settings": json.loads(provenance.settings or "{}"),
     }
@@ -317,3 +317,8 @@ def _code(code: Code | None) -> dict[str, str] | None:
     if code is None:
         return None
     return {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
+
+
+def _images(source: SourceSeries) -> int:
+    """How many there are: a slice of every time, and one object however many frames it has."""
+    return len({one.sop_instance_uid for one in (*source.instances, *source.later)})

@@ -15,6 +15,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from dicom_services.dicom.dynamic_writer import Described, write_dynamic_series
+from dicom_services.perfusion_phantom import PerfusionScan, perfusion_phantom
 from tests.dicom_files import SERIES, ct_files
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -202,3 +204,62 @@ def test_machine_without_what_nodes_need_still_has_its_other_commands(tmp_path):
     )
     assert done.returncode == DONE
     assert "analyze" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DSC scan of a small head with a stroke, each time a series of its own."""
+    folder = tmp_path_factory.mktemp("head")
+    scan = PerfusionScan("DSC", 24, 2.5, (3, 48, 48), 4.4, 12.0)
+    told = Described("head", f"{PLANTED}^NAME", f"{PLANTED}-ID", series="per_time")
+    write_dynamic_series(perfusion_phantom(scan).volume, folder, told)
+    return folder
+
+
+def test_perfusion_joins_series_and_writes_maps(head, tmp_path):
+    out = tmp_path / "out"
+    told = analyze(head, "--pipeline", "perfusion", "--set", "tmax_s=5", "--out", out, code=DONE)
+    assert "Tmax > 5 s" in told
+    assert "AIF voxels (k,j,i)" in told
+    document = findings(out)
+    assert document["source_instances"] == 24 * 3
+    assert document["settings"] == {"tmax_s": 5}
+    names = {f"perfusion-map-{name}.dcm" for name in ("cbf", "cbv", "mtt", "ttp", "tmax")}
+    assert {path.name for path in out.iterdir()} == {
+        "findings.json",
+        "perfusion-seg.dcm",
+        "perfusion-sr.dcm",
+        *names,
+    }
+
+
+def test_an_artery_by_hand_stands_in_the_findings(head, tmp_path):
+    voxels = ("--aif", "0,14,23", "--aif", "0,14,24")
+    out = tmp_path / "out"
+    analyze(head, "--pipeline", "perfusion", *voxels, "--out", out, code=DONE)
+    curve = next(one for one in findings(out)["curves"] if one["label"] == "AIF")
+    assert curve["places"] == [[0, 14, 23], [0, 14, 24]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--set", "no_such=1"),
+        ("--set", "tmax_s"),
+        ("--set", "method=FFT"),
+        ("--aif", "1,2"),
+    ],
+)
+def test_settings_that_make_no_sense_are_usage(head, tmp_path, words):
+    told = analyze(head, "--pipeline", "perfusion", *words, "--out", tmp_path / "o", code=USAGE)
+    assert "pipeline_settings" in told
+
+
+def test_a_scan_of_three_times_is_refused(head, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in head.glob("t-00[1-3]-*.dcm"):
+        (few / path.name).write_bytes(path.read_bytes())
+    told = analyze(few, "--pipeline", "perfusion", "--out", tmp_path / "out", code=REFUSED)
+    assert "too_few_times" in told
+    assert findings(tmp_path / "out")["state"] == "refused"
