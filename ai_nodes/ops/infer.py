@@ -13,10 +13,16 @@ from ai_nodes.ops.blending import Blend
 from ai_nodes.ops.device import Budget, is_out_of_memory, release_memory
 from ai_nodes.ops.runtimes import Network
 from ai_nodes.ops.windows import Window, WindowSettings, mirrorings, padding, places
+from dicom_services.domain.findings import Code
 from dicom_services.errors import InputError
 
 SMALLER_WINDOW: Final = "smaller_window"
 CPU_FALLBACK: Final = "cpu_fallback"
+WARNINGS: Final = {
+    SMALLER_WINDOW: "Computed in smaller windows: memory was short",
+    CPU_FALLBACK: "Computed on the processor: the card lacked memory",
+}
+PRIVATE: Final = "99RADLOOP"
 
 Array = NDArray[np.float32]
 
@@ -43,6 +49,10 @@ class InferenceReport:
     windows: int
     skipped: int
     members: int = 1
+
+    def warnings(self) -> tuple[Code, ...]:
+        """The codes as a pipeline's observations say them."""
+        return tuple(Code(code, PRIVATE, WARNINGS[code]) for code in self.codes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

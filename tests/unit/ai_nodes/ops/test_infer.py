@@ -299,6 +299,9 @@ def test_where_the_processor_lacks_memory_too_both_are_told():
     settings = WindowSettings(window=(32, 32, 32), activation="none")
     said = predict(card, noise(1, 40, 40, 40), settings)
     assert said.report.codes == ("cpu_fallback", "smaller_window")
+    assert [one.value for one in said.report.warnings()] == ["cpu_fallback", "smaller_window"]
+    # LO in DICOM.
+    assert all(len(one.meaning) <= 64 for one in said.report.warnings())
     with pytest.raises(InputError, match="out_of_memory"):
         predict(FullCard(Greedy(8, MemoryError)), noise(1, 40, 40, 40), settings)
 
