@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.io import loadmat
 
 from ai_nodes.ops.concentration import (
     MIN_TIMES,
@@ -183,3 +184,20 @@ def test_dsc_needs_an_echo_time(echo_time_ms):
 def test_a_signal_has_as_many_frames_as_times():
     with pytest.raises(InputError, match="times_order"):
         to_concentration(np.ones((12, 1)), range(11), BOLUS, kind="CTP")
+
+
+def test_in_a_patient_the_foot_and_top_are_those_of_the_published_artery(shared_data):
+    """Signal of an artery and the concentration that its makers computed from two echoes."""
+    folder = "dsc-perfusion/codecollection/src/original/LCB_BNI_USA/notebooks"
+    data = loadmat(shared_data / folder / "data.mat")
+    published = data["AIF_Ct"][0]
+    times = np.arange(len(published)) * float(data["TR"][0, 0])
+    signal, echo_time_ms = data["AIF_SIt"][1], 1000.0 * float(data["TE2"][0, 0])
+    bolus = find_bolus(signal, times, "DSC")
+    assert bolus.peak == published.argmax()
+    # Theirs is smooth, and starts earlier than any signal falls.
+    assert published[bolus.arrival] < 0.15 * published.max()
+    found = to_concentration(signal[:, None], times, bolus, kind="DSC", echo_time_ms=echo_time_ms)
+    assert np.corrcoef(found[:, 0], published)[0, 1] > 0.94
+    with pytest.raises(InputError, match="no_bolus"):
+        find_bolus(data["tumor_SIt"][0], times, "DSC")
