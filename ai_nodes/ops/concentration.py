@@ -228,7 +228,7 @@ def to_concentration(
 
     References
     ----------
-    Oestergaard L et al. Magn Reson Med 1996;36:715-725, eq. 1. For CT: Wintermark M et al.
+    Oestergaard L et al. Magn Reson Med 1996;36:715-725, Theory. For CT: Wintermark M et al.
     Eur Radiol 2001;11:1220-1230.
     """
     if kind == "DSC" and not (echo_time_ms and echo_time_ms > 0.0):

@@ -114,7 +114,7 @@ def deconvolve(
     """Deconvolve curves (t, n) by an artery (t,).
 
     Both are on the same times; uneven ones are interpolated to even times first. The artery's
-    matrix assumes artery and residue linear between samples (Oestergaard 1996, eq. 7). Curves
+    matrix assumes artery and residue linear between samples (Oestergaard 1996, Theory). Curves
     are float32 throughout; the inverse is computed in float64 and rounded once.
 
     Parameters

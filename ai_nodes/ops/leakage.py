@@ -88,7 +88,7 @@ def correct_leakage(
 
     References
     ----------
-    Boxerman JL, Schmainda KM, Weisskoff RM. AJNR 2006;27:859-867, eqs. 1-5 and appendix.
+    Boxerman JL, Schmainda KM, Weisskoff RM. AJNR 2006;27:859-867, Materials and Methods, Appendix.
     """
     host = concentration.get() if hasattr(concentration, "get") else concentration
     whole = whole_vessels(host, bolus) if reference is None else reference

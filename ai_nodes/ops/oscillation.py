@@ -35,7 +35,7 @@ def quiet_residues(
 
     References
     ----------
-    Wu O et al. Magn Reson Med 2003;50:164-174, eq. 9: the index is the mean size of the second
+    Wu O et al. Magn Reson Med 2003;50:164-174, Theory: the index is the mean size of the second
     difference over the l samples, divided by the peak.
     """
     finite = np.isfinite(coefficients[:, 0])
