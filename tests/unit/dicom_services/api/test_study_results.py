@@ -20,7 +20,17 @@ from dicom_services.errors import MissingError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[4]
 WIRE = Path(__file__).resolve().parents[3] / "wire"
-PLUGIN = ("ledger", "router", "views", "assignment")
+PLUGIN = ("ledger", "router", "views", "assignment", "queue_thread")
+    "ledger",
+    "router",
+    "queue_thread",
+    "views",
+    "assignment",
+    "records",
+    "answers",
+    "joins",
+    "planning",
+)
 STUDY = StudyAccess("1.2.3", "st", "key", "patient")
 DOCUMENT = {"schema": 3, "state": "done", "job": "ab" * 20}
 
@@ -308,7 +318,16 @@ def test_every_code_in_which_jobs_and_series_end_has_words_of_its_own() -> None:
     used |= set(re.findall(r'return "done", "([a-z_]+)"', plugin))
     used |= set(re.findall(r'_record_error\([^)]*"([a-z_]+)"\)', plugin))
     used |= set(re.findall(r'_End\("[a-z]+", "([a-z_]+)"', worker))
-    used |= {"disk_full", "run_again", "incomplete", "not_selected", "no_rule"}
+    used |= set(re.findall(r'_delayed\(job, "([a-z_]+)"', worker))
+    used |= set(re.findall(r'return "(too_many_[a-z]+)"', plugin))
+    used |= {
+        "disk_full",
+        "run_again",
+        "predecessor_failed",
+        "incomplete",
+        "not_selected",
+        "no_rule",
+    }
     assert len(used) > 10
     spelt_out = {code for code in used if words(code) == code.replace("_", " ").capitalize()}
     assert spelt_out == set()

@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset
 
 from dicom_services.dicom.checks import check_source
+from dicom_services.dicom.findings_document import findings_document
 from dicom_services.dicom.source import SourceSeries
 from dicom_services.dicom.write import encode, encode_refusal, to_bytes
 from dicom_services.errors import InputError
@@ -145,3 +146,11 @@ def test_a_refusal_of_frames_names_their_image_and_leaves_out_what_cannot_be_nam
     assert [one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in images] == [
         sources.WHOLE
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("enhanced with times", 1), ("series for each time", 36)]
+)
+def test_the_document_counts_instances_of_all_times(name: str, count: int) -> None:
+    made = findings_document((), KINDS[name], sources.provenance())
+    assert made["source_instances"] == count
