@@ -9,7 +9,10 @@ Matrix = NDArray[np.float64]
 
 
 def smoothed(artery: Matrix) -> Matrix:
-    """1-4-1 means: what artery and residue linear between samples convolve to (Oestergaard 1996)."""
+    """1-4-1 means: what artery and residue linear between samples convolve to.
+
+    Oestergaard L et al. Magn Reson Med 1996;36:715-725, Theory.
+    """
     padded = np.concatenate([[0.0], artery, [0.0]])
     means: Matrix = (padded[:-2] + 4.0 * padded[1:-1] + padded[2:]) / 6.0
     return means

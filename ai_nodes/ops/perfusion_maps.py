@@ -27,7 +27,7 @@ from dicom_services.errors import InputError
 
 HEMATOCRIT_LARGE: Final = 0.45
 HEMATOCRIT_SMALL: Final = 0.25
-"""Of arteries and of capillaries. Rempp KA et al. Radiology 1994;193:637-641, Materials and Methods."""
+"""Of arteries and of capillaries. Rempp KA et al. Radiology 1994;193:637-641, Methods."""
 DENSITY_G_ML: Final = 1.04
 """Of brain tissue. Rempp 1994, as above."""
 CHUNK: Final = 8192
