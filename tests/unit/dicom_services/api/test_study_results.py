@@ -20,17 +20,7 @@ from dicom_services.errors import MissingError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[4]
 WIRE = Path(__file__).resolve().parents[3] / "wire"
-PLUGIN = ("ledger", "router", "views", "assignment", "queue_thread")
-    "ledger",
-    "router",
-    "queue_thread",
-    "views",
-    "assignment",
-    "records",
-    "answers",
-    "joins",
-    "planning",
-)
+PLUGIN = ("ledger", "router", "queue_thread", "views", "assignment", "planning")
 STUDY = StudyAccess("1.2.3", "st", "key", "patient")
 DOCUMENT = {"schema": 3, "state": "done", "job": "ab" * 20}
 
