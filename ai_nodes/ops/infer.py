@@ -183,9 +183,15 @@ def _fallen_back(
             return replace(prediction, report=replace(prediction.report, codes=codes))
         # Outside of the handler: its traceback holds what the try had allocated.
         release_memory(network.device)
-        attempt = attempt.smaller()
-        if attempt is not None and attempt.window != asked and network.window is not None:
-            return None
+        attempt = _smaller(network, attempt)
+    return None
+
+
+def _smaller(network: Network, settings: WindowSettings) -> WindowSettings | None:
+    """What needs less memory and the network still takes; None where nothing does."""
+    for candidate in (settings.smaller(), replace(settings, batch=1).smaller()):
+        if candidate is not None and _fitted(network, candidate) != settings:
+            return _fitted(network, candidate)
     return None
 
 

@@ -216,6 +216,17 @@ def test_fewer_windows_at_once_are_nothing_to_be_told():
     assert said.report.codes == ()
 
 
+def test_a_network_of_one_batch_size_keeps_it_in_a_smaller_window():
+    greedy = Greedy(2 * 16**3, MemoryError)
+    network = opened(greedy)
+    network.batch, network.whole_batches = 2, True
+    volume = noise(1, 40, 40, 40)
+    said = predict(network, volume, WindowSettings(window=(32, 32, 32), activation="none"))
+    assert np.array_equal(said.values, volume)
+    assert {shape[0] for shape in greedy.tried} == {2}
+    assert said.report.codes == ("smaller_window",)
+
+
 def test_when_no_window_is_small_enough_the_study_is_refused():
     with pytest.raises(InputError, match="out_of_memory"):
         predict(
