@@ -12,7 +12,7 @@ _WORDS: Final = {
     "not_selected": "Another series of the study suits the analysis better",
     "before_radloop": "The series was stored before radloop was set up",
     "result": "The series is itself a result",
-    # Why a job did not end as it should (orthanc_plugins/queue_thread.py, planning.py, ai_nodes/worker.py).
+    # Why a job did not end as it should (orthanc_plugins/queue_thread.py, ai_nodes/worker.py).
     "disk_full": "The archive's disk is full; the analysis waits for room",
     "enqueue_failed": "The job could not be put into the queue",
     "incomplete": "The series changed while it was analysed",
