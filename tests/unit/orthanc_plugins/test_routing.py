@@ -255,6 +255,17 @@ def dsc(**changes: Any) -> dict[str, Any]:
     return {**facts, **changes}
 
 
+def test_a_dsc_scan_of_one_series_a_time_goes_to_perfusion_whole() -> None:
+    study = {
+        str(n): dsc(InstanceCount=20, NumberOfTemporalPositions="60", SeriesDescription="perf")
+        for n in range(60)
+    }
+    study["t1"] = dsc(SeriesDescription="t1_mprage", ScanningSequence="GR", InstanceCount=176)
+    decisions = decide(read_rules(SHIPPED), study)
+    assert decisions.pop("t1").chosen == ()
+    assert {one.chosen for one in decisions.values()} == {("perfusion-dsc-apart",)}
+
+
 def ctp(**changes: Any) -> dict[str, Any]:
     head = {
         "BodyPartExamined": "HEAD",
