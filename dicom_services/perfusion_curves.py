@@ -14,7 +14,7 @@ RESIDUES: Final[tuple[Residue, ...]] = get_args(Residue)
 Curves = NDArray[np.float64]
 
 KAPPA: Final = (1.0 - 0.45) / (1.0 - 0.25)
-"""(1 - Hct large) / (1 - Hct small vessels). Rempp KA et al. Radiology 1994;193:637-641, Methods."""
+"""(1 - Hct large) / (1 - Hct small vessel). Rempp KA et al. Radiology 1994;193:637-641, Methods."""
 DENSITY_G_ML: Final = 1.04
 """Of brain tissue. Rempp 1994, as above."""
 FINE_STEP_S: Final = 0.02

@@ -111,7 +111,7 @@ def _quieten(
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator] # as above
-def _roughness(f: Floats) -> tuple[float, float]:
+def _roughness(f: Floats) -> tuple[Any, Any]:
     """Sum of the sizes of second differences, and the highest value."""
     rough = np.float32(0.0)
     peak = max(f[0], f[1])
