@@ -59,6 +59,9 @@ HIGHEST_PERCENT: Final = 99.9
 """Vessels are the highest curves, and an artery that fills a third of its voxel still has a third
 of their height. A lower input is tissue: the arteries were passed over, clipped or not scanned."""
 
+FEWEST_CLIPPED: Final = 5
+"""So many flat tops among the largest curves are no chance of the noise."""
+
 FEWEST_BASELINE: Final = 3
 
 FIRST_FRAMES: Final = 5
@@ -367,7 +370,7 @@ def _artery(
     if found.facts["peak"] >= LOW_PEAK * highest:
         return found
     clipped = round(found.facts.get("clipped_voxels", 0.0))
-    if clipped:
+    if clipped >= FEWEST_CLIPPED:
         raise InputError("saturated_aif", clipped=clipped)
     return replace(found, flags=(*found.flags, "low_aif"))
 

@@ -149,6 +149,20 @@ def test_the_gateway_gives_maps_and_curves_to_the_viewer(
     assert len(document["curves"][0]["values"]) == sent["DSC"].phantom.scan.times
 
 
+def test_a_scan_that_comes_as_a_series_for_each_time_is_one_job(
+    stack: Stack, tmp_path: Path
+) -> None:
+    scan = PerfusionScan("DSC", 24, 2.5, (3, 48, 48), 4.4, 12.0)
+    told = Described("apart", series="per_time")
+    paths = write_dynamic_series(perfusion_phantom(scan).volume, tmp_path, told)
+    stack.send(tmp_path)
+    view = ended(stack.orthanc, _study(paths[0]), 180.0)
+    made = [job for series in view["series"] for job in series["jobs"]]
+    assert {(job["rule"], job["state"]) for job in made} == {("perfusion-dsc-apart", "done")}, view
+    assert len({job["job"] for job in made}) == 1
+    assert sorted(result["modality"] for result in made[0]["results"]) == [*["OT"] * 5, "SEG", "SR"]
+
+
 def test_the_command_line_says_the_same_without_a_server(
     stack: Stack, sent: dict[str, Sent], tmp_path: Path
 ) -> None:

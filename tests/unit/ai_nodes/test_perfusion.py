@@ -25,8 +25,9 @@ from dicom_services.domain.findings import (
 )
 from dicom_services.domain.volume import Study, Volume
 from dicom_services.errors import ConfigError, InputError
-from dicom_services.head import ARTERY, CORE, GREY, HEALTHY, PENUMBRA, WHITE
+from dicom_services.head import ARTERY, CORE, GREY, HEALTHY, PENUMBRA, VEIN, WHITE
 from dicom_services.perfusion_phantom import PerfusionPhantom, PerfusionScan, perfusion_phantom
+from tests.enhanced_files import write_enhanced
 
 Found = tuple[Finding, ...]
 
@@ -227,6 +228,34 @@ def test_scaling_by_the_vein_leaves_a_full_artery_alone(small: PerfusionPhantom)
     scaled = analyse_perfusion(small.volume, {"scale_by_vein": True})
     volumes = [np.nanmedian(values_of(found, "CBV")) for found in (plain, scaled)]
     assert volumes[1] / volumes[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_vein_may_be_given_or_left_out(small: PerfusionPhantom) -> None:
+    place = ",".join(map(str, np.argwhere(small.head.tissue == VEIN)[0]))
+    given = analyse_perfusion(small.volume, {"vof": place, "scale_by_vein": True})
+    assert [",".join(map(str, at)) for at in curve_of(given, "VOF").places] == [place]
+    none = analyse_perfusion(small.volume, {"vof": "none"})
+    assert not any(isinstance(one, Curve) and one.label == "VOF" for one in none)
+    assert "no_vein" not in warnings_of(none)
+
+
+def test_an_input_far_below_the_highest_curves_is_told(small: PerfusionPhantom) -> None:
+    # Without its arteries the scan still holds slow ones and veins; without all, tissue alone.
+    values = small.volume.values.copy()
+    values[:, (small.head.tissue >= ARTERY) & (small.head.tissue != VEIN)] = 2800
+    only = analyse_perfusion(replace(small.volume, values=values), {})
+    assert {int(small.head.tissue[at]) for at in curve_of(only, "AIF").places} == {VEIN} or (
+        "low_aif" in warnings_of(only)
+    )
+
+
+@pytest.mark.parametrize("kind", ["DSC", "CTP"])
+def test_one_multi_frame_object_says_the_same(kind: Any, tmp_path: Path) -> None:
+    phantom = perfusion_phantom(replace(SMALL, kind=kind))
+    found = outcome([write_enhanced(phantom.volume, tmp_path / "scan.dcm")])
+    assert found.state == "done"
+    assert found.headline == PIPELINE.headline(analyse_perfusion(phantom.volume, {}))
+    assert found.document["source_instances"] == 1
 
 
 def refused(scan: Volume, settings: dict[str, Any] | None = None, **given: Any) -> str:
