@@ -14,6 +14,7 @@ from dicom_services.api.correction_answer import correction
 from dicom_services.api.corrections import study_uid
 from dicom_services.api.study_objects import instances_of, job_result
 from dicom_services.errors import MissingError
+from dicom_services.orthanc import Orthanc
 from dicom_services.reports.report_child import ReportSource, key_uids, report_limited
 
 router = APIRouter(
@@ -22,6 +23,8 @@ router = APIRouter(
 
 _AT_ONCE: Final = asyncio.Semaphore(2)
 """A report is a second of a processor."""
+_MOST_MAP_BYTES: Final = 256 << 20
+"""Of maps for one report: five of 512 x 512 x 48, more than any perfusion scan covers."""
 
 Job = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$")]
 CorrectionId = Annotated[UUID | None, Query(alias="correction")]
@@ -56,6 +59,7 @@ def _report(context: Context, study: StudyAccess, job: str, correction_id: UUID 
         wanted = [index[len(index) // 2].name]
     # Orthanc answers in parallel; the segmentation is the largest of them.
     files = orthanc.fetch([*wanted, *([meant.segmentation] if meant.segmentation else [])])
+    maps = _small(orthanc, meant.maps)
     return report_limited(
         ReportSource(
             files=files[: len(wanted)],
@@ -65,8 +69,21 @@ def _report(context: Context, study: StudyAccess, job: str, correction_id: UUID 
             job=meant.job,
             correction=told,
             lesions=lesions,
+            maps=dict(zip(maps, orthanc.fetch(list(maps.values())), strict=True)),
         )
     )
+
+
+def _small(orthanc: Orthanc, maps: Mapping[str, str]) -> dict[str, str]:
+    """As many maps, in their order, as may be held at once."""
+    left = _MOST_MAP_BYTES
+    found = {}
+    for uid, name in maps.items():
+        left -= int(orthanc.get_json(f"/instances/{name}")["FileSize"])
+        if left < 0:
+            break
+        found[uid] = name
+    return found
 
 
 def _correction(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dicom_services.api.context import StudyAccess
@@ -33,6 +33,8 @@ class JobResult:
         None where only the report is left.
     segmentation : str
         The archive's name of the segmentation; "" where there is none.
+    maps : dict
+        The archive's name of each parametric map that is still there, by SOP Instance UID.
     """
 
     job: Mapping[str, Any]
@@ -40,6 +42,7 @@ class JobResult:
     result: AssessedResult
     findings: Mapping[str, Any] | None
     segmentation: str
+    maps: Mapping[str, str] = field(default_factory=dict)
 
 
 def job_result(orthanc: Orthanc, study: StudyAccess, job_id: str) -> JobResult:
@@ -73,7 +76,21 @@ def job_result(orthanc: Orthanc, study: StudyAccess, job_id: str) -> JobResult:
         segmentation=segmentation,
         scores=algorithm_scores(findings),
     )
-    return JobResult(job, str(job["series"]), result, findings, name)
+    maps = _maps(orthanc, study, findings)
+    return JobResult(job, str(job["series"]), result, findings, name, maps)
+
+
+def _maps(
+    orthanc: Orthanc, study: StudyAccess, findings: Mapping[str, Any] | None
+) -> dict[str, str]:
+    found = {}
+    for one in (findings or {}).get("maps", ()):
+        uid = str(one["sop_instance_uid"])
+        query = {"StudyInstanceUID": study.uid, "SOPInstanceUID": uid}
+        listed = orthanc.find("instances", query)
+        if len(listed) == 1:
+            found[uid] = listed[0]
+    return found
 
 
 def _object(orthanc: Orthanc, stored: Mapping[str, Any]) -> tuple[str, ObjectReference]:

@@ -113,6 +113,7 @@ REASONS: Final = {
     "localizer_only": "The series holds localizers only",
     "made_at_impossible": "The correction carries an impossible time",
     "map_shape": "A parametric map does not fit its grid",
+    "map_unreadable": "A stored map could not be read",
     "mask_below_threshold": "The edited mask holds voxels below its threshold",
     "mask_grid": "A mask does not lie on the grid of the images",
     "mask_image_unknown": "The edited mask names an image that the series lacks",

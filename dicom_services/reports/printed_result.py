@@ -38,7 +38,9 @@ class PrintedResult:
     lesions : sequence of dict
         The reader's lesions, as scored by the server.
     maps : sequence of MapPicture
-        The middle of each parametric map, in colours.
+        A slice of each parametric map, in colours.
+    missing_maps : sequence of str
+        Labels of those that cannot be shown.
     """
 
     header: Dataset
@@ -48,6 +50,7 @@ class PrintedResult:
     correction: Mapping[str, Any] | None = None
     lesions: Sequence[Mapping[str, Any]] = ()
     maps: Sequence[MapPicture] = ()
+    missing_maps: Sequence[str] = ()
 
 
 def number_text(value: float | None, unit: str, digits: int) -> str:

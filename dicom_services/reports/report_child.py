@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -18,11 +18,13 @@ from dicom_services.dicom.indexed_series import IndexedInstance, IndexedSeries, 
 from dicom_services.dicom.quiet import quiet
 from dicom_services.dicom.segment_bits import SegmentBits, read_segment_bits
 from dicom_services.dicom.slice_header import read_slice
+from dicom_services.dicom.source_header import read_source_header
 from dicom_services.domain.calcium import voxels_of_runs
 from dicom_services.errors import InputError
 from dicom_services.reports.calcium_sections import ALGORITHM_COLOR, READER_COLOR
 from dicom_services.reports.fonts import fonts
 from dicom_services.reports.key_image import KeyImage, Outline
+from dicom_services.reports.map_pictures import map_pictures
 from dicom_services.reports.printed_result import PrintedResult, ShownSlice
 from dicom_services.reports.result_report import result_report
 
@@ -49,6 +51,8 @@ class ReportSource:
         As the API gives it.
     lesions : sequence of dict
         The reader's, as scored by the server.
+    maps : dict
+        Files of parametric maps by SOP Instance UID.
     """
 
     files: Sequence[bytes]
@@ -58,6 +62,7 @@ class ReportSource:
     job: Mapping[str, Any]
     correction: Mapping[str, Any] | None = None
     lesions: Sequence[Mapping[str, Any]] = ()
+    maps: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def key_uids(findings: Mapping[str, Any], lesions: Sequence[Mapping[str, Any]] = ()) -> list[str]:
@@ -106,17 +111,27 @@ def report_pdf(source: ReportSource) -> bytes:
     """As `report_limited`, in this process."""
     if not source.files:
         raise InputError("no_files")
-    series = indexed_series(source.files[0], source.index)
+    series = _series(source)
+    pictures, missing = map_pictures(source.findings, source.maps)
     return result_report(
         PrintedResult(
-            header=series.source.header,
+            header=series.source.header if series else read_source_header(source.files[0]),
             findings=source.findings,
             job=source.job,
-            shown=_shown(source, series),
+            shown=_shown(source, series) if series else (),
             correction=source.correction,
             lesions=source.lesions,
+            maps=pictures,
+            missing_maps=missing,
         )
     )
+
+
+def _series(source: ReportSource) -> IndexedSeries | None:
+    """None where no image is shown: those of many times, or of one file, are no single stack."""
+    if not key_uids(source.findings, source.lesions):
+        return None
+    return indexed_series(source.files[0], source.index)
 
 
 def _shown(source: ReportSource, series: IndexedSeries) -> list[ShownSlice]:

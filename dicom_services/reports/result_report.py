@@ -17,6 +17,7 @@ from dicom_services.reports.fonts import fonts
 from dicom_services.reports.map_sections import curves, maps
 from dicom_services.reports.page import build, heading, table, text
 from dicom_services.reports.printed_result import PrintedResult, clipped, number_text, reader_of
+from dicom_services.reports.unit_text import unit_text
 
 _VERDICTS: Final = {
     "accept": "accepts the result as it is",
@@ -105,8 +106,8 @@ def _study(report: PrintedResult) -> list[Flowable]:
             f"{_said(header, 'StudyDescription')}, {_said(header, 'SeriesDescription')}",
         ),
     ]
-    voltage = _said(header, "KVP")
-    images = f"{report.findings['source_instances']} images{spacing}, {voltage} kVp"
+    voltage = f", {_said(header, 'KVP')} kVp" if header.get("Modality") == "CT" else ""
+    images = f"{report.findings['source_instances']} images{spacing}{voltage}"
     rows = [
         [text(a, "small"), text(b), text(c, "small"), text(d)]
         for (a, b), (c, d) in zip(left, right, strict=True)
@@ -140,14 +141,23 @@ def _refusal(report: PrintedResult) -> list[Flowable]:
 
 
 def _plain_findings(report: PrintedResult) -> list[Flowable]:
-    """Whatever another pipeline found."""
-    rows: list[list[Flowable]] = [[text("Finding", "bold"), text("Value", "bold-right")]]
+    """Whatever another pipeline found: numbers, then how they came to be."""
+    numbers: list[list[Flowable]] = [[text("Finding", "bold"), text("Value", "bold-right")]]
+    words: list[list[Flowable]] = []
     for one in report.findings["findings"]:
-        measured = one["kind"] == "measurement"
-        value = number_text(one["value"], one["unit"], 1) if measured else one["value"]["meaning"]
         what = one["derivation"] or one["code"]["meaning"]
-        rows.append([text(what), text(value, "right")])
-    return [*heading("Findings"), table(rows, (100, 40))]
+        what = what[:1].upper() + what[1:]
+        if one["kind"] == "measurement":
+            value = number_text(one["value"], unit_text(one["unit"]), 1)
+            numbers.append([text(what), text(value, "right")])
+        else:
+            words.append([text(what, "small"), text(one["value"]["meaning"])])
+    found = heading("Findings")
+    if len(numbers) > 1:
+        found.append(table(numbers, (100, 40)))
+    if words:
+        found += [*heading("Method"), table(words, (40, 100), head=False)]
+    return found
 
 
 def _statement(report: PrintedResult, said: Mapping[str, Any]) -> list[Flowable]:
