@@ -28,7 +28,9 @@ PEAK_PER_SNR: Final = 0.51
 """Their normal tissue loses 40 % of its signal, so TE times dR2* is -ln(0.6) = 0.51 at its peak and
 peak over noise of the concentration is 0.51 SNR (Wu 2003, Simulations)."""
 OSCILLATION_INDEX: Final = 0.035
-"""Wu 2003, Results: oSVD at SNR 20."""
+"""Wu 2003, Results: oSVD at SNR 20, with one image a second. A truncated residue is smooth, so that
+its second differences grow with the square of the step: the same index for slower images would cut
+flow to a fifth at 3 s and bring the residue's peak 2 s later. It is scaled by that square (ours)."""
 OSVD_RANGE: Final = (0.05, 0.95)
 """Thresholds that are tried, from the least on. Usual implementations go in steps of 5 %, which
 drop several bins at a time and let flow jump with the delay; here every bin has its own step."""
@@ -51,7 +53,7 @@ class Truncation:
         Singular values below this share of the largest are dropped (sSVD, cSVD). None: the
         published default: 0.2 for sSVD; for cSVD by the noise of the curves, see `by_noise`.
     oscillation_index : float
-        oSVD takes the first threshold with less.
+        oSVD takes the first threshold with less; for samples 1 s apart, see `OSCILLATION_INDEX`.
     iterations, support_s
         Of Lucy-Richardson.
     """
@@ -251,6 +253,7 @@ def _osvd(
     rows, voxels = len(basis), concentration.shape[1]
     cbf, at = xp.empty(voxels, np.float32), xp.empty(voxels, np.float32)
     residue = xp.empty((rows, voxels), np.float32) if keep_residue else None
+    limit = settings.oscillation_index * grid.step_s**2
     loosest = np.ascontiguousarray((basis[:, : keeps[0]] @ solve[: keeps[0]]).T, np.float32)
     unmet = 0
     for begin in range(0, voxels, chunk):
@@ -258,9 +261,7 @@ def _osvd(
         if xp is np:
             curves = concentration[:, part].T
             found = curves @ loosest
-            unmet += quiet_residues(
-                found, curves @ analysis.T, waves, keeps, settings.oscillation_index
-            )
+            unmet += quiet_residues(found, curves @ analysis.T, waves, keeps, limit)
             cbf[part], at[part] = peaks_of_rows(found)
             found = found.T
         else:
@@ -268,7 +269,7 @@ def _osvd(
                 analysis @ concentration[:, part],
                 waves.T,
                 keeps,
-                settings.oscillation_index,
+                limit,
                 xp=xp,
             )
             unmet += missed

@@ -115,10 +115,12 @@ def test_without_noise_blood_volume_is_exact(quiet: Any) -> None:
 
 def test_without_noise_flow_and_transit_time_follow_the_truth(quiet: Any) -> None:
     phantom, found = quiet
+    # A core's CT curve peaks at 1 HU, and whole HU leave little of its shape.
+    least = 0.99 if phantom.scan.kind == "DSC" else 0.9
     for label, truth in (("CBF", phantom.cbf), ("MTT", phantom.mtt)):
         values = values_of(found, label)
         known = np.isfinite(values) & phantom.head.brain
-        assert np.corrcoef(values[known], truth[known])[0, 1] > 0.93
+        assert np.corrcoef(values[known], truth[known])[0, 1] > least
 
 
 def test_flow_ratios_of_lesion_and_healthy_tissue_are_near_those_planted(quiet: Any) -> None:
