@@ -7,7 +7,7 @@ import { id } from './id';
 import { registerColors } from './maps/colors';
 import { displaySetsOf, HANDLER, SOP_CLASS } from './maps/display_set';
 import { Painter } from './maps/grid';
-import { registerMaps } from './maps/loader';
+import { registerMaps, tellOfMaps } from './maps/loader';
 import { ResultsPanel } from './panel/ResultsPanel';
 import { keepSession } from './session/keeper';
 import { brand } from './session/logo';
@@ -35,6 +35,8 @@ const extension: Extension = {
     opener?.stop();
     painter?.stop();
     painter = new Painter(managers);
+    const { uiNotificationService } = managers.servicesManager.services;
+    tellOfMaps(message => uiNotificationService.show({ title: 'Map not shown', message, type: 'error', duration: 15_000 }));
     opener = new Opener(managers);
   },
   onModeExit() {

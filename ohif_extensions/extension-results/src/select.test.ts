@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { describe, expect, it } from 'vitest';
 
-import type { Correction, Findings, Job, Results } from '../../shared/types';
+import type { Correction, Finding, Findings, Job, Results } from '../../shared/types';
 import { bestSlice, correctionsOf, firstShown, jobsOf, layOut, notAnalysed, openingSlice, otherReports, segmentationsOf, seriesOfResults, vesselRows } from './select';
 
 const wire = (name: string): Findings =>
@@ -94,6 +94,25 @@ describe('one result', () => {
     expect(main.length).toBeGreaterThan(0);
     expect(main.every(finding => !finding.derivation.endsWith('not assigned to a vessel'))).toBe(true);
     expect(main.length + more.length).toBeLessThanOrEqual(done.findings.length);
+  });
+
+  it('says of maps first how much tissue is marked, then how it was found, and leaves the rest for later', () => {
+    const perfusion = wire('findings-perfusion');
+    const [mask] = perfusion.masks;
+    const [flow, volume] = perfusion.findings;
+    if (!mask || !flow || !volume) {
+      throw new Error('the sample has no mask or no findings');
+    }
+    const coded = (value: string, scheme: string): Finding => ({ ...volume, tracking_uid: mask.tracking_uid, code: { value, scheme, meaning: value } });
+    const words: Finding = { ...volume, kind: 'observation', value: { value: 'x', scheme: '99RADLOOP', meaning: 'x' } };
+    const core = coded('118565006', 'SCT');
+    const gap = coded('mismatch', '99RADLOOP');
+    const ratio = coded('118586006', 'SCT');
+    const artery = { ...core, tracking_uid: '2.25.999' };
+    expect(layOut({ ...perfusion, findings: [words, flow, artery, core, gap, ratio] })).toEqual({
+      main: [core, gap, ratio, words],
+      more: [flow, artery],
+    });
   });
 
   it('adds up counted lesions by vessel, in the order of the vessels, and leaves out what was set aside', () => {

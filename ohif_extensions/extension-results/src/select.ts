@@ -18,14 +18,21 @@ export function objectOf(findings: Findings, modality: ResultObject['modality'])
 
 /** What a reader wants at once, and the rest. A finding of a single vessel stands in the table of vessels instead. */
 export function layOut(findings: Findings): { main: Finding[]; more: Finding[] } {
+  const marked = new Set(findings.masks.map(mask => mask.tracking_uid));
+  const hasMaps = (findings.maps ?? []).length > 0;
   const main: Finding[] = [];
   const more: Finding[] = [];
   for (const finding of findings.findings) {
     if (ofVessels(finding)) {
       continue;
     }
-    (isMain(finding) ? main : more).push(finding);
+    (isMain(finding) || (hasMaps && saysHowMuch(finding, marked)) ? main : more).push(finding);
   }
+  if (!hasMaps) {
+    return { main, more };
+  }
+  // Volumes before how they came to be, each as the pipeline has them.
+  main.sort((left, right) => Number(left.kind === 'observation') - Number(right.kind === 'observation'));
   return { main, more };
 }
 
@@ -39,6 +46,14 @@ const VESSEL_CODES: ReadonlySet<string> = new Set(['3227004', '59438005', '57396
 /** Score, volume, mass, number of lesions, categories: the codes of PS3.16 CID 3691, and every observation. */
 function isMain(finding: Finding): boolean {
   return finding.kind === 'observation' || ['112058', '111038'].includes(finding.code.value);
+}
+
+/** Volume and ratio (SNOMED CT), and the volume by which one exceeds another. */
+const AMOUNTS: ReadonlySet<string> = new Set(['118565006', '118586006', 'mismatch']);
+
+/** Of the tissue that was marked: how much it is. */
+function saysHowMuch(finding: Finding, marked: ReadonlySet<string>): boolean {
+  return AMOUNTS.has(finding.code.value) && marked.has(finding.tracking_uid);
 }
 
 export interface VesselRow {
@@ -95,7 +110,7 @@ export function segmentationsOf(jobs: readonly Job[]): string[] {
 }
 
 /** What is made of images, and never analysed itself. */
-const DERIVED: ReadonlySet<string> = new Set(['SR', 'SEG', 'KO', 'PR', 'RTSTRUCT', 'DOC']);
+const DERIVED: ReadonlySet<string> = new Set(['SR', 'SEG', 'KO', 'PR', 'RTSTRUCT', 'DOC', 'OT']);
 
 /** Series of images without any job. */
 export function notAnalysed(results: Results): SeriesResults[] {

@@ -1,7 +1,7 @@
 // Numbers, units, times and states as a reader reads them.
 import type { Code, Finding, Job, State } from '../../shared/types';
 
-/** UCUM as people write it; unknown units stay as they are. */
+/** UCUM as people write it; unknown units stay as they are. Printed reports have the same list in unit_text.py. */
 const UNITS: Readonly<Record<string, string>> = {
   '{score}': 'AU',
   '1': '',
@@ -10,6 +10,10 @@ const UNITS: Readonly<Record<string, string>> = {
   cm3: 'cm³',
   "[hnsf'U]": 'HU',
   '%': '%',
+  '/s': '1/s',
+  'mL/(100.g.min)': 'mL/100 g/min',
+  'mL/(100.g)': 'mL/100 g',
+  '{ratio}': '',
 };
 
 export function unitText(unit: string | null): string {

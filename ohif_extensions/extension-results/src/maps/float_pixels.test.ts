@@ -26,3 +26,13 @@ it('gives nothing where the length is another than the frames need', () => {
   expect(floatPixels(file(40, [7, 8], 0), 3)).toBeNull();
   expect(floatPixels(new ArrayBuffer(5), 3)).toBeNull();
 });
+
+it('reads doubles as well, to seven digits', () => {
+  const bytes = new Uint8Array(5 + 12 + 16);
+  bytes.set([0xe0, 0x7f, 0x09, 0x00, 0x4f, 0x44, 0, 0], 5);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(5 + 8, 16, true);
+  view.setFloat64(5 + 12, 0.1, true);
+  view.setFloat64(5 + 20, -2, true);
+  expect([...(floatPixels(bytes.buffer, 2) ?? [])]).toEqual([Math.fround(0.1), -2]);
+});

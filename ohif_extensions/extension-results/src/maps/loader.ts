@@ -1,7 +1,7 @@
 // Frames of parametric maps as images of cornerstone: its own loader reads no floating point pixels, and no server need cut them.
 import { imageLoader, metaData, utilities, type Types } from '@cornerstonejs/core';
 
-import { dicomFile } from '../../../shared/client';
+import { ApiProblem, dicomFile } from '../../../shared/client';
 import { appearanceOf, windowOf } from './appearance';
 import { floatPixels } from './float_pixels';
 
@@ -75,10 +75,12 @@ interface Plane {
   frameOfReferenceUID?: string;
 }
 
-/** Float Pixel Padding Value (0028,0122), as a float of 32 bits. */
+/** Float Pixel Padding Value (0028,0122) or Double Float Pixel Padding Value (0028,0123), as a float of 32 bits. */
 function paddingOf(imageId: string): number | null {
-  const instance = metaData.get('instance', imageId) as { FloatPixelPaddingValue?: unknown } | undefined;
-  const told = Number(instance?.FloatPixelPaddingValue ?? NaN);
+  const instance = metaData.get('instance', imageId) as
+    | { FloatPixelPaddingValue?: unknown; DoubleFloatPixelPaddingValue?: unknown }
+    | undefined;
+  const told = Number(instance?.FloatPixelPaddingValue ?? instance?.DoubleFloatPixelPaddingValue ?? NaN);
   return Number.isNaN(told) ? null : Math.fround(told);
 }
 
@@ -143,7 +145,33 @@ function imageFrom(imageId: string, plane: Plane, scalarData: Float32Array, low:
   };
 }
 
+/** What is told where a map cannot be shown, once for each. */
+type Tell = (reason: string) => void;
+
+let tell: Tell = () => undefined;
+const told = new Set<string>();
+
+/** Who is told from now on. */
+export function tellOfMaps(how: Tell): void {
+  told.clear();
+  tell = how;
+}
+
+function failed(imageId: string, error: unknown): void {
+  const sop = frameOf(imageId)?.sop ?? '';
+  if (told.has(sop)) return;
+  told.add(sop);
+  const status = error instanceof ApiProblem ? error.status : null;
+  if (status === null) tell('A parametric map holds no values that this viewer can read.');
+  else tell(status === 404 ? 'A parametric map is no longer in the archive.' : 'A parametric map could not be fetched; open the study again.');
+}
+
 /** Makes the images known to cornerstone. */
 export function registerMaps(): void {
-  imageLoader.registerImageLoader(SCHEME, imageId => ({ promise: load(imageId) as Promise<Record<string, unknown> & Types.IImage> }));
+  imageLoader.registerImageLoader(SCHEME, imageId => {
+    const promise = load(imageId) as Promise<Record<string, unknown> & Types.IImage>;
+    // A picture that stays black says nothing of itself.
+    promise.catch((error: unknown) => failed(imageId, error));
+    return { promise };
+  });
 }
