@@ -217,7 +217,8 @@ def to_concentration(
     """Tracer over time (t, n), proportional to concentration.
 
     DSC: -ln(S / S0) / TE in 1/s. CTP: HU above the baseline. S0 and baseline are means of the
-    baseline's frames. A voxel with a sample that has no logarithm (at or below zero) or is no
+    baseline's frames; what comes before them, without steady state, is no tracer and gets 0, or
+    deconvolution would take it for a second bolus. A voxel with a sample that has no logarithm (at or below zero) or is no
     number is NaN at all times: a curve with a hole has neither area nor residue. `signal_facts`
     counts them.
 
@@ -248,6 +249,7 @@ def to_concentration(
             part *= np.float32(-1000.0 / (echo_time_ms or 1.0))
         else:
             part -= level
+        part[:first] = 0.0
         part[:, ~good] = np.nan
         out[:, at : at + CHUNK] = part
     return out

@@ -30,7 +30,7 @@ peak over noise of the concentration is 0.51 SNR (Wu 2003, Simulations)."""
 OSCILLATION_INDEX: Final = 0.035
 """Wu 2003, Results: oSVD at SNR 20, with one image a second. A truncated residue is smooth, so that
 its second differences grow with the square of the step: the same index for slower images would cut
-flow to a fifth at 3 s and bring the residue's peak 2 s later. It is scaled by that square (ours)."""
+flow to a fifth at 3 s and move the residue's peak by 2 s. It is scaled by that square (ours)."""
 OSVD_RANGE: Final = (0.05, 0.95)
 """Thresholds that are tried, from the least on. Usual implementations go in steps of 5 %, which
 drop several bins at a time and let flow jump with the delay; here every bin has its own step."""

@@ -62,6 +62,16 @@ def test_signal_before_the_steady_state_is_no_baseline():
     assert bolus.flags == ("unsteady_start",)
 
 
+@pytest.mark.parametrize("kind", ["DSC", "CTP"])
+def test_signal_before_the_steady_state_is_no_tracer(kind):
+    """Left in, it is a second bolus, the same in artery and tissue: a flow of its own."""
+    signal = np.array([[1.6], [1.1], *[[1.0]] * 6, [0.6], [0.8]], np.float32) * 100.0
+    bolus = Bolus(7, (2, 8))
+    found = to_concentration(signal, np.arange(10.0), bolus, kind=kind, echo_time_ms=25.0)
+    assert (found[:8] == 0.0).all()
+    assert found[8] != 0.0
+
+
 def test_the_top_is_the_frame_furthest_from_the_baseline():
     curve = brain()
     assert find_bolus(dsc(curve), TIMES).peak == curve.argmax()
