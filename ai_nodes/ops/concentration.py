@@ -218,9 +218,9 @@ def to_concentration(
 
     DSC: -ln(S / S0) / TE in 1/s. CTP: HU above the baseline. S0 and baseline are means of the
     baseline's frames; what comes before them, without steady state, is no tracer and gets 0, or
-    deconvolution would take it for a second bolus. A voxel with a sample that has no logarithm (at or below zero) or is no
-    number is NaN at all times: a curve with a hole has neither area nor residue. `signal_facts`
-    counts them.
+    deconvolution would take it for a second bolus. A voxel with a sample that has no logarithm (at
+    or below zero) or is no number is NaN at all times: a curve with a hole has neither area nor
+    residue. `signal_facts` counts them.
 
     Raises
     ------
