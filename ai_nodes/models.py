@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,14 @@ from ai_nodes.gpu_lease import Lease, cards_of_machine, take_lease
 from ai_nodes.manifest import Model, read_manifest
 from ai_nodes.model_store import ModelStore
 from ai_nodes.node import Node
-from ai_nodes.ops.device import CPU, Budget, Device, choose_device, measure_budget
+from ai_nodes.ops.device import (
+    CPU,
+    Budget,
+    Device,
+    choose_device,
+    measure_budget,
+    prefer_device,
+)
 from ai_nodes.ops.runtimes import Network, open_network
 from dicom_services.data_folder import data_folder
 from dicom_services.domain.card import ModelCard
@@ -163,17 +171,38 @@ class Models:
 
     def _on_card(self, model: Model, device: Device) -> tuple[Device, Budget | None]:
         """A card with a lease that lasts as long as the process, or the processor."""
+        device, lease = self._lease(model.memory_mb << 20, device)
+        if lease is None:
+            return CPU, None
+        self._leased[model.name] = lease
+        return device, Budget(lease.bytes)
+
+    def _lease(self, wanted_bytes: int, device: Device) -> tuple[Device, Lease | None]:
         cards = cards_of_machine(self.settings.card_share)
         order = list(cards)
         if self.settings.device not in ("auto", "cuda"):
             cards = {card: cards[card] for card in order[device.index : device.index + 1]}
-        wanted = model.memory_mb << 20
-        lease = take_lease(wanted, cards, self.leases, wait_s=self.settings.lease_wait_s)
+        lease = take_lease(wanted_bytes, cards, self.leases, wait_s=self.settings.lease_wait_s)
         if lease is None:
             event("model.on_cpu", level=logging.WARNING, code="card_busy")
             return CPU, None
-        self._leased[model.name] = lease
-        return Device("cuda", order.index(lease.card)), Budget(lease.bytes)
+        return Device("cuda", order.index(lease.card)), lease
+
+    @contextmanager
+    def borrowed_card(self, wanted_bytes: int) -> Iterator[Device]:
+        """A card with so much memory for a computation without a network, or the processor.
+
+        The memory is leased until the block ends.
+        """
+        device = choose_device(self.settings.device)
+        lease = None
+        if device.kind == "cuda":
+            device, lease = self._lease(wanted_bytes, device)
+        try:
+            yield device
+        finally:
+            if lease is not None:
+                lease.release()
 
 
 _process: Models | None = None
@@ -182,6 +211,7 @@ _process: Models | None = None
 def use(models: Models) -> None:
     """Take `models` for this process; done once, where it starts."""
     global _process
+    prefer_device(models.settings.device)
     _process = models
 
 

@@ -109,8 +109,8 @@ def choose_device(wish: str | None = None) -> Device:
     return Device("cuda", index)
 
 
-def array_module(prefer: Literal["auto", "cpu", "cuda"] | None = None) -> ModuleType:
-    """`numpy`, or `cupy` where a card is to be used and cupy is installed.
+def array_module(prefer: str | None = None) -> ModuleType:
+    """`numpy`, or `cupy` where a card is to be used and cupy is installed; as `choose_device`.
 
     Raises
     ------

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import ModuleType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ai_nodes.ops import hypoperfusion, perfusion_quality
+from ai_nodes.models import of_process
+from ai_nodes.ops import perfusion_quality
 from ai_nodes.ops.arterial_input import ArterialInput, aif_of, find_aif, find_vof
 from ai_nodes.ops.brain import Brain, find_brain
 from ai_nodes.ops.concentration import (
@@ -21,39 +25,27 @@ from ai_nodes.ops.concentration import (
     signal_facts,
     to_concentration,
 )
-from ai_nodes.ops.deconvolution import (
-    LUCY_ITERATIONS,
-    LUCY_SUPPORT_S,
-    METHODS,
-    OSCILLATION_INDEX,
-)
-from ai_nodes.ops.hypoperfusion import Thresholds, find_hypoperfusion
+from ai_nodes.ops.device import array_module, choose_device
+from ai_nodes.ops.hypoperfusion import find_hypoperfusion
 from ai_nodes.ops.motion import Motion, measure_motion
 from ai_nodes.ops.perfusion_findings import PerfusionResult, findings_of, headline
 from ai_nodes.ops.perfusion_maps import (
-    DENSITY_G_ML,
-    HEMATOCRIT_LARGE,
-    HEMATOCRIT_SMALL,
-    PerfusionSettings,
     area_weights,
     perfusion_maps,
 )
+from ai_nodes.ops.perfusion_rules import Place, Rules
+from ai_nodes.ops.voxel_curves import VoxelCurves, smoothed
 from ai_nodes.pipeline import Pipeline, Settings
 from dicom_services.domain.card import ModelCard
 from dicom_services.domain.findings import Code, Finding
-from dicom_services.domain.geometry import Geometry
 from dicom_services.domain.volume import Study, Volume
-from dicom_services.errors import ConfigError, InputError
+from dicom_services.errors import InputError
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Place = tuple[int, int, int]
-
 NAME: Final = "perfusion"
 VERSION: Final = "1.0.0"
 HOUNSFIELD: Final = "[hnsf'U]"
-MOST_PLACES: Final = 64
-
 LOW_PEAK: Final = 0.3
 HIGHEST_PERCENT: Final = 99.9
 """Vessels are the highest curves, and an artery that fills a third of its voxel still has a third
@@ -70,151 +62,12 @@ FIRST_FRAMES: Final = 5
 LEAST_BRAIN_ML: Final = 20.0
 """Less than one slice of 5 mm holds of a brain: the rule has found something else."""
 
+CARD_COPIES: Final = 6
+"""Of the curves, that deconvolution holds at once: padded, spectra, residues (counted, not run)."""
+
 SMOOTHING_MM: Final = {"DSC": 1.5, "CTP": 2.5}
 """Standard deviation in the slice: less than a pixel of MR; the 6 mm (full width) that CT with its
 2 HU and more of noise needs for a delay in white matter. On our phantoms, not on OSIPI's curves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a rule in routing.toml or the command line may set.
-
-    Parameters
-    ----------
-    method : "oSVD", "cSVD", "sSVD" or "Lucy-Richardson"
-    threshold : float
-        Of sSVD and cSVD, a part of the largest singular value; 0 takes the published one.
-    oscillation_index : float
-        Of oSVD.
-    iterations, support_s
-        Of Lucy-Richardson.
-    aif, vof : str
-        "auto", or voxels "k,j,i k,j,i"; `vof` may be "none".
-    leakage : "none" or "bsw"
-        Boxerman, Schmainda and Weisskoff's correction, DSC only.
-    scale_by_vein : bool
-        Whether the artery is scaled to the vein's area, against partial volume.
-    hematocrit_large, hematocrit_small, density_g_ml : float
-    smoothing_mm : float
-        Standard deviation within the slice; below 0: 2.5 mm for CT, none for MR.
-    tmax_s, core_part, normal_tmax_s, vessel_cbv, island_ml : float
-        As `Thresholds` of `ai_nodes.ops.hypoperfusion`.
-    motion_warn_mm, motion_refuse_mm : float
-    """
-
-    method: str = "oSVD"
-    threshold: float = 0.0
-    oscillation_index: float = OSCILLATION_INDEX
-    iterations: int = LUCY_ITERATIONS
-    support_s: float = LUCY_SUPPORT_S
-    aif: str = "auto"
-    vof: str = "auto"
-    leakage: str = "none"
-    scale_by_vein: bool = False
-    hematocrit_large: float = HEMATOCRIT_LARGE
-    hematocrit_small: float = HEMATOCRIT_SMALL
-    density_g_ml: float = DENSITY_G_ML
-    smoothing_mm: float = -1.0
-    tmax_s: float = hypoperfusion.TMAX_S
-    core_part: float = hypoperfusion.CORE_PART
-    normal_tmax_s: float = hypoperfusion.NORMAL_TMAX_S
-    vessel_cbv: float = hypoperfusion.VESSEL_CBV
-    island_ml: float = hypoperfusion.ISLAND_ML
-    motion_warn_mm: float = perfusion_quality.MOTION_WARN_MM
-    motion_refuse_mm: float = perfusion_quality.MOTION_REFUSE_MM
-
-    def __post_init__(self) -> None:
-        numbers = (
-            (self.threshold, 0.0, 0.95),
-            (self.oscillation_index, 0.001, 9.0),
-            (self.iterations, 1, 10_000),
-            (self.support_s, 1.0, 1000.0),
-            (self.hematocrit_large, 0.0, 0.9),
-            (self.hematocrit_small, 0.0, 0.9),
-            (self.density_g_ml, 0.5, 2.0),
-            (self.smoothing_mm, -1.0, 10.0),
-            (self.tmax_s, 1.0, 20.0),
-            (self.core_part, 0.01, 0.99),
-            (self.normal_tmax_s, 0.0, 20.0),
-            (self.vessel_cbv, 1.0, 1000.0),
-            (self.island_ml, 0.0, 100.0),
-            (self.motion_warn_mm, 0.0, 1000.0),
-            (self.motion_refuse_mm, 0.0, 1000.0),
-        )
-        sound = (
-            self.method in METHODS
-            and self.leakage in ("none", "bsw")
-            and isinstance(self.scale_by_vein, bool)
-            and isinstance(self.iterations, int)
-            and all(
-                isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and least <= value <= most
-                for value, least, most in numbers
-            )
-            and not (self.scale_by_vein and self.vof == "none")
-        )
-        if not sound or not isinstance(self.aif, str) or not isinstance(self.vof, str):
-            raise ConfigError("pipeline_settings")
-        _ = self.aif_places, self.vof_places
-
-    @classmethod
-    def read(cls, settings: Settings) -> Rules:
-        """From plain names and values; `ConfigError("pipeline_settings")` for any other."""
-        try:
-            return cls(**settings)  # type: ignore[arg-type] # __post_init__ checks the types
-        except TypeError:
-            raise ConfigError("pipeline_settings") from None
-
-    @property
-    def aif_places(self) -> tuple[Place, ...]:
-        """Voxels given by hand; none where they are to be found."""
-        return () if self.aif == "auto" else _places(self.aif)
-
-    @property
-    def vof_places(self) -> tuple[Place, ...]:
-        """As `aif_places`."""
-        return () if self.vof in ("auto", "none") else _places(self.vof)
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """Of tissue at risk."""
-        return Thresholds(
-            float(self.tmax_s),
-            float(self.core_part),
-            float(self.normal_tmax_s),
-            float(self.vessel_cbv),
-            float(self.island_ml),
-        )
-
-    def of_maps(self) -> PerfusionSettings:
-        """Of the deconvolution and its units."""
-        return PerfusionSettings(
-            method=next(each for each in METHODS if each == self.method),
-            threshold=float(self.threshold) or None,
-            oscillation_index=float(self.oscillation_index),
-            iterations=self.iterations,
-            support_s=float(self.support_s),
-            hematocrit_large=float(self.hematocrit_large),
-            hematocrit_small=float(self.hematocrit_small),
-            density_g_ml=float(self.density_g_ml),
-            leakage=self.leakage == "bsw",
-            volume_scaling=self.scale_by_vein,
-        )
-
-
-def _places(words: str) -> tuple[Place, ...]:
-    """ "k,j,i k,j,i" as voxels."""
-    places: list[Place] = []
-    for word in words.split():
-        parts = word.split(",")
-        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
-            raise ConfigError("pipeline_settings")
-        k, j, i = (int(part) for part in parts)
-        places.append((k, j, i))
-    if not 0 < len(places) <= MOST_PLACES:
-        raise ConfigError("pipeline_settings")
-    return tuple(dict.fromkeys(places))
 
 
 def run(study: Study, settings: Settings, region: Bools | None = None) -> tuple[Finding, ...]:
@@ -306,33 +159,14 @@ def _mean_curve(values: NDArray[np.generic], where: Bools) -> NDArray[np.float64
     return np.array([frame[where].mean(dtype=np.float64) for frame in values])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Curves:
-    """Concentration (t, n) of the voxels at flat positions `index`, in one modality's unit."""
-
-    index: NDArray[np.intp]
-    concentration: Floats
-    warnings: tuple[str, ...]
-
-    def rebase(self, bolus: Bolus) -> None:
-        """Put the mean of another baseline to zero, in place: the array may be large."""
-        first, last = bolus.baseline
-        level = self.concentration[first:last].mean(axis=0)
-        np.subtract(self.concentration, level, out=self.concentration)
-
-    def within(self, mask: Bools) -> NDArray[np.bool_]:
-        """(n,): which of them lie in a (k, j, i) mask."""
-        return np.asarray(mask.reshape(-1)[self.index])
-
-
-def _curves(scan: Volume, brain: Brain, bolus: Bolus, kind: Kind) -> _Curves:
+def _curves(scan: Volume, brain: Brain, bolus: Bolus, kind: Kind) -> VoxelCurves:
     index = np.flatnonzero(brain.head)
     signal = _signal(scan, index)
     concentration = to_concentration(
         signal, scan.times_s, bolus, kind=kind, echo_time_ms=scan.acquisition.echo_time_ms
     )
     facts = signal_facts(signal, kind=kind)
-    return _Curves(index, concentration, tuple(perfusion_quality.warnings_of_signal(facts)))
+    return VoxelCurves(index, concentration, tuple(perfusion_quality.warnings_of_signal(facts)))
 
 
 def _signal(scan: Volume, index: NDArray[np.intp]) -> Floats:
@@ -360,7 +194,7 @@ def _given(places: tuple[Place, ...], scan: Volume, bolus: Bolus, kind: Kind) ->
 
 
 def _artery(
-    curves: _Curves, rules: Rules, scan: Volume, brain: Brain, bolus: Bolus, kind: Kind
+    curves: VoxelCurves, rules: Rules, scan: Volume, brain: Brain, bolus: Bolus, kind: Kind
 ) -> ArterialInput:
     if rules.aif_places:
         return _given(rules.aif_places, scan, bolus, kind)
@@ -396,7 +230,7 @@ def _again(artery: ArterialInput, scan: Volume, bolus: Bolus, kind: Kind) -> Art
 
 
 def _vein(
-    curves: _Curves,
+    curves: VoxelCurves,
     rules: Rules,
     scan: Volume,
     brain: Brain,
@@ -418,14 +252,14 @@ def _vein(
 
 
 def _tissue(
-    curves: _Curves,
+    curves: VoxelCurves,
     scan: Volume,
     brain: Brain,
     kind: Kind,
     rules: Rules,
     artery: ArterialInput,
     bolus: Bolus,
-) -> _Curves:
+) -> VoxelCurves:
     """Curves of the tissue alone, smoothed within the slice where the settings say so."""
     inside = curves.within(brain.tissue)
     index = curves.index[inside]
@@ -434,7 +268,7 @@ def _tissue(
     if sigma_mm > 0.0:
         tissue = ~_vessels(concentration, index, scan, artery, bolus, rules)
         concentration = smoothed(concentration, index, tissue, scan.geometry, sigma_mm)
-    return _Curves(index, concentration, ())
+    return VoxelCurves(index, concentration, ())
 
 
 def _vessels(
@@ -460,52 +294,27 @@ def _vessels(
     return np.asarray((volume > rules.vessel_cbv) & (around > rules.vessel_cbv))
 
 
-def smoothed(
-    concentration: Floats,
-    index: NDArray[np.intp],
-    tissue: NDArray[np.bool_],
-    geometry: Geometry,
-    sigma_mm: float,
-) -> Floats:
-    """Curves (t, n) of `tissue` (n,) averaged with their neighbours in the slice.
-
-    Gaussian weights among tissue alone, so that neither CSF nor bone nor a vessel leaks into it;
-    all other curves stay as they are.
-    """
-    sigma = [0.0, *(sigma_mm / mm for mm in geometry.pixel_spacing_mm)]
-    known = tissue & np.isfinite(concentration).all(axis=0)
-    where = index[known]
-    grid = np.zeros(geometry.shape, np.float32)
-    flat = grid.reshape(-1)
-    flat[where] = 1.0
-    weight = ndimage.gaussian_filter(grid, sigma, truncate=3.0).reshape(-1)[where]
-    out = concentration.copy()
-    for t, frame in enumerate(concentration):
-        flat[where] = frame[known]
-        out[t, known] = ndimage.gaussian_filter(grid, sigma, truncate=3.0).reshape(-1)[where]
-    out[:, known] /= weight
-    return out
-
-
 def _result(
     scan: Volume,
     rules: Rules,
     kind: Kind,
     brain: Brain,
     bolus: Bolus,
-    tissue: _Curves,
+    tissue: VoxelCurves,
     artery: ArterialInput,
     vein: ArterialInput | None,
     motion: Motion,
 ) -> PerfusionResult:
-    maps = perfusion_maps(
-        tissue.concentration,
-        artery.values,
-        scan.times_s,
-        rules.of_maps(),
-        vof=vein.values if vein is not None and rules.scale_by_vein else None,
-        bolus=bolus,
-    )
+    with _card_for(tissue.concentration.nbytes) as xp:
+        maps = perfusion_maps(
+            tissue.concentration,
+            artery.values,
+            scan.times_s,
+            rules.of_maps(),
+            vof=vein.values if vein is not None and rules.scale_by_vein else None,
+            bolus=bolus,
+            xp=xp,
+        )
     on_grid = {
         name: _on_grid(values, tissue.index, scan.geometry.shape)
         for name, values in (
@@ -539,6 +348,23 @@ def _result(
     )
 
 
+@contextmanager
+def _card_for(curve_bytes: int) -> Iterator[ModuleType]:
+    """numpy, or cupy on a card whose memory is leased for curves of so many bytes."""
+    if choose_device().kind == "cpu":
+        yield np
+        return
+    with of_process().borrowed_card(CARD_COPIES * curve_bytes) as device:
+        yield array_module(f"cuda:{device.index}" if device.kind == "cuda" else "cpu")
+
+
+def warm() -> None:
+    """Compile the kernel of oSVD, seconds that the first job should not wait for."""
+    times_s = np.arange(16.0)
+    curve = np.exp(-((times_s - 6.0) ** 2) / 4.0)
+    perfusion_maps(curve[:, None].astype(np.float32), curve, times_s, Rules().of_maps(), xp=np)
+
+
 def _on_grid(values: Floats, index: NDArray[np.intp], shape: tuple[int, int, int]) -> Floats:
     grid = np.full(shape, np.nan, np.float32)
     grid.reshape(-1)[index] = values
@@ -546,7 +372,7 @@ def _on_grid(values: Floats, index: NDArray[np.intp], shape: tuple[int, int, int
 
 
 def _warnings(
-    scan: Volume, rules: Rules, result: PerfusionResult, curves: _Curves, *, by_hand: bool
+    scan: Volume, rules: Rules, result: PerfusionResult, curves: VoxelCurves, *, by_hand: bool
 ) -> list[str]:
     found = perfusion_quality.warnings_of_acquisition(scan.acquisition)
     flags = (*result.bolus.flags, *result.flags, *result.artery.flags)
@@ -584,6 +410,6 @@ PIPELINE: Final = Pipeline(
     ),
     run=run,
     headline=headline,
-    warm=lambda: None,
+    warm=warm,
     dynamic=True,
 )
