@@ -80,7 +80,11 @@ class Hypoperfusion:
 def find_hypoperfusion(
     cbf: Floats, cbv: Floats, tmax: Floats, geometry: Geometry, thresholds: Thresholds
 ) -> Hypoperfusion:
-    """Both masks from three (k, j, i) maps; NaN belongs to neither.
+    """Both masks from three (k, j, i) maps; a voxel without flow value belongs to neither.
+
+    Tissue without any flow has no bolus: its Tmax is undefined, or a number that noise has chosen.
+    Flow below the core's part therefore counts as hypoperfused, too, where most of the pixels
+    around it in the slice are.
 
     Normal tissue is every voxel that is no vessel, with Tmax up to `normal_tmax_s`, in the half of
     the brain that holds less of the hypoperfused volume; without any, both halves. The core is
@@ -96,7 +100,9 @@ def find_hypoperfusion(
     reference = normal & opposite if (normal & opposite).any() else normal
     mean = float(cbf[reference].mean(dtype=np.float64)) if reference.any() else 0.0
     with np.errstate(invalid="ignore"):
-        core = slow & (cbf < thresholds.core_part * mean)
+        low = np.isfinite(cbf) & ~vessel & (cbf < thresholds.core_part * mean)
+    slow = slow | (low & _mostly(slow, np.isfinite(cbf)))
+    core = slow & low
     core = without_islands(core, geometry, thresholds.island_ml)
     ml = geometry.voxel_volume_mm3 / 1000.0
     return Hypoperfusion(
@@ -113,6 +119,15 @@ def without_islands(mask: Bools, geometry: Geometry, least_ml: float) -> Bools:
     keep = sizes >= least_ml - 1e-9
     keep[0] = False
     return np.asarray(keep[labels], np.bool_)
+
+
+def _mostly(mask: Bools, inside: Bools) -> Bools:
+    """Where more than half of the pixels around, as far as they lie `inside`, are in `mask`."""
+    around = [
+        ndimage.uniform_filter(each.astype(np.float64), (1, 3, 3), mode="constant")
+        for each in (mask & inside, inside)
+    ]
+    return np.asarray(around[0] > 0.5 * around[1] + 1e-9)
 
 
 def _opposite_half(slow: Bools, known: Bools, geometry: Geometry) -> Bools:

@@ -56,6 +56,20 @@ def test_hypoperfusion_begins_above_six_seconds(tmax_s: float, slow: bool) -> No
     assert (found(tmax=tmax_s).hypoperfused_ml > 0.0) is slow
 
 
+def test_tissue_without_flow_inside_of_the_delayed_one_is_core_whatever_its_tmax() -> None:
+    """No bolus, no delay: a quarter of a dead core has a Tmax that noise has made short."""
+    cbf, cbv, tmax = (np.full(SHAPE, value, np.float32) for value in (50.0, 4.0, 1.0))
+    cbf[:, 10:20, 22:38], tmax[:, 10:20, 22:38] = 1.0, 20.0
+    tmax[:, 10:20:2, 22:38:4], tmax[:, 10:20:2, 24:38:4] = -9.0, np.nan
+    cbf[:, 12:18:2, 24:38:4] = 0.0
+    # Low flow beside the lesion, without its delay, is not drawn in.
+    cbf[:, 20:30, 22:38] = 1.0
+    risk = find_hypoperfusion(cbf, cbv, tmax, GRID, Thresholds())
+    assert risk.core[:, 11:19, 23:37].all()
+    assert not risk.core[:, 21:].any()
+    assert (risk.core == risk.hypoperfused).all()
+
+
 def test_low_flow_outside_of_the_delayed_tissue_is_no_core() -> None:
     assert found(tmax=3.0).core_ml == 0.0
 
