@@ -43,8 +43,6 @@ BY_CT: Final = Code("126301", "DCM", "Perfusion analysis by IV Iodinated Contras
 AUTOMATIC_AIF: Final = Code("126363", "DCM", "Automatically Detected AIF ROI")
 GIVEN_AIF: Final = Code("126362", "DCM", "User-defined AIF ROI")
 ARRIVAL: Final = Code("126371", "DCM", "Bolus Arrival Time")
-PEAK_TIME: Final = Code("126370", "DCM", "Time of Peak Concentration")
-PEAK: Final = Code("126376", "DCM", "Maximum Difference")
 CONCENTRATION: Final = Code("126377", "DCM", "Tracer Concentration")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
 RATIO: Final = Code("118586006", "SCT", "Ratio")
@@ -300,11 +298,10 @@ def _curves(result: PerfusionResult) -> list[Finding]:
 
 
 def _vessel_numbers(result: PerfusionResult) -> list[Finding]:
+    # Its peak and when that was stand with the curve.
     facts = result.artery.facts
     numbers = (
-        (PEAK, "peak", result.curve_unit, "AIF: peak"),
         (ARRIVAL, "arrival_s", SECOND, "AIF: reaches a tenth of its peak"),
-        (PEAK_TIME, "peak_s", SECOND, "AIF: peak after the first image"),
         (WIDTH, "fwhm_s", SECOND, "AIF: full width at half its height"),
     )
     found: list[Finding] = [

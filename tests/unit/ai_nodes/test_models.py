@@ -264,6 +264,22 @@ def test_a_job_that_finds_no_room_on_the_card_takes_the_processor(
     assert gpu_lease.leased_bytes("GPU-a", cards["GPU-a"], tmp_path / "leases") == 0
 
 
+def test_a_computation_without_a_network_leases_its_card_and_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_file(tmp_path / "net.onnx")
+    these, _ = opened(tmp_path, tmp_path / "net.onnx")
+    with these.borrowed_card(1 << 20) as device:
+        assert device.kind == "cpu", "there is no card"
+    these = replace(these, settings=ModelSettings(device="auto", lease_wait_s=0.0))
+    cards = {"GPU-a": 2 * gpu_lease.UNIT_BYTES}
+    monkeypatch.setattr(models, "choose_device", lambda _: Device("cuda"))
+    monkeypatch.setattr(models, "cards_of_machine", lambda _: cards)
+    with these.borrowed_card(1) as first, these.borrowed_card(2 * gpu_lease.UNIT_BYTES) as second:
+        assert (first.kind, second.kind) == ("cuda", "cpu")
+    assert gpu_lease.leased_bytes("GPU-a", cards["GPU-a"], tmp_path / "leases") == 0
+
+
 # What the reader sees.
 
 
