@@ -63,8 +63,9 @@ def measurement_groups(findings: Sequence[Finding], scene: Scene) -> list[Datase
     """One group for each tracking key, then one for each lesion that counts.
 
     Where there is a segmentation every group says which region its numbers are of (TID 1411):
-    the segment of the mask with its key; for a group without a mask the segment its numbers were
-    taken from, narrowed by their finding sites; for a lesion its outlines. Else TID 1501.
+    the segment of the mask with its key, also of one that is only to be seen; for a group without
+    a mask the segment its numbers were taken from, narrowed by their finding sites; for a lesion
+    its outlines. Else TID 1501.
     """
     groups = _grouped(findings)
     lesions = [(lesion, mask) for mask in scene.masks for lesion in _counted(mask)]
@@ -134,8 +135,9 @@ def _group(key: str, group: _Group, scene: Scene) -> Dataset:
     mask = group.mask
     if mask is not None:
         content |= _finding(mask, mask.site)
+    named = (each for each in scene.masks if tracking_key(each) == key)
     with_lesions = (each for each in scene.masks if _counted(each))
-    region = mask or next(with_lesions, scene.masks[0])
+    region = mask or next(named, None) or next(with_lesions, scene.masks[0])
     content["referenced_segment"] = _segment(region, scene)
     placed: Dataset = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**content)
     return placed

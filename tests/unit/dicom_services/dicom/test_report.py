@@ -15,7 +15,14 @@ from pydicom import Dataset
 from dicom_services.dicom import codes, groups
 from dicom_services.dicom.uids import result_uid, tracking_uid
 from dicom_services.dicom.write import encode, encode_refusal, to_bytes
-from dicom_services.domain.findings import Finding, Lesion, LesionSlice, Mask, Observation
+from dicom_services.domain.findings import (
+    Curve,
+    Finding,
+    Lesion,
+    LesionSlice,
+    Mask,
+    Observation,
+)
 from dicom_services.domain.geometry import Geometry
 from tests import sources
 from tests.validators import (
@@ -189,6 +196,19 @@ def test_a_number_without_a_mask_says_which_segment_it_was_taken_from() -> None:
     reference = content(group, "121191")[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSegmentNumber == 1
     assert code_value(content(group, "363698007")[0]) == "59438005"
+
+
+def test_a_number_of_a_mask_that_is_only_to_be_seen_is_of_its_segment() -> None:
+    """The peak of an artery must not be read as one inside of the hypoperfused tissue."""
+    found = sources.perfusion()
+    region = next(one for one in found if isinstance(one, Mask))
+    curve = next(one for one in found if isinstance(one, Curve))
+    artery = np.zeros_like(region.values)
+    artery[2, 10, 11:13] = True
+    seen = replace(region, label="AIF", values=artery, tracking="aif", in_report=False)
+    group = measurement_group(report((*found, seen, replace(curve, tracking="aif"))), "aif")
+    reference = content(group, "121191")[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSegmentNumber == 2
 
 
 def test_every_lesion_is_a_group_with_its_own_numbers() -> None:
