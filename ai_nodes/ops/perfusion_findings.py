@@ -43,7 +43,6 @@ BY_CT: Final = Code("126301", "DCM", "Perfusion analysis by IV Iodinated Contras
 AUTOMATIC_AIF: Final = Code("126363", "DCM", "Automatically Detected AIF ROI")
 GIVEN_AIF: Final = Code("126362", "DCM", "User-defined AIF ROI")
 ARRIVAL: Final = Code("126371", "DCM", "Bolus Arrival Time")
-CONCENTRATION: Final = Code("126377", "DCM", "Tracer Concentration")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
 RATIO: Final = Code("118586006", "SCT", "Ratio")
 ABNORMAL: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -64,7 +63,6 @@ LEAKAGE: Final = Code("leakage_correction", PRIVATE, "Leakage correction")
 AIF: Final = Code("aif", PRIVATE, "Arterial input function")
 VOF: Final = Code("vof", PRIVATE, "Venous output function")
 TISSUE_CURVE: Final = Code("tissue_curve", PRIVATE, "Mean curve of brain tissue")
-REFERENCE: Final = Code("reference_tissue", PRIVATE, "Normal tissue that flow is compared with")
 WARNING: Final = Code("warning", PRIVATE, "Image quality warning")
 
 METHODS: Final = {
@@ -199,8 +197,9 @@ def _volumes(result: PerfusionResult) -> list[Finding]:
     if risk.reference.any():
         words = f"mean flow of normal tissue: Tmax up to {at.normal_tmax_s:g} s, other half"
         found.append(
+            # Not the core's: it would be read as the flow inside of that.
             Measurement(
-                MAP_CODES["CBF"], risk.reference_cbf, FLOW_UNIT, BRAIN, None, CORE_KEY, words
+                MAP_CODES["CBF"], risk.reference_cbf, FLOW_UNIT, BRAIN, None, BRAIN_KEY, words
             )
         )
     return found

@@ -101,6 +101,12 @@ def test_without_noise_the_volumes_are_those_on_paper(quiet: Any) -> None:
     assert dice(mask_of(found, "Hypoperfusion"), phantom.head.state > 0) > 0.995
 
 
+def test_the_flow_of_normal_tissue_is_not_said_of_the_core(quiet: Any) -> None:
+    _, found = quiet
+    flows = [one for one in found if isinstance(one, Measurement) and one.what.value == "113055"]
+    assert [one.tracking for one in flows] == ["brain"]
+
+
 def test_without_noise_blood_volume_is_exact(quiet: Any) -> None:
     phantom, found = quiet
     volume, inside = values_of(found, "CBV"), phantom.head.brain
