@@ -16,6 +16,9 @@ Floats = NDArray[np.float32]
 
 MIN_TIMES: Final = 10
 """Fewer frames cannot hold a baseline, a rise, a top and a fall; ours."""
+STEP_S: Final = (0.1, 20.0)
+"""No head is scanned faster than ten times a second, and no bolus (10 s) is seen in slower frames:
+such times are in another unit, or are none. They would scale every flow and delay; ours."""
 BOLUS_SIGMAS: Final = 6.0
 """The bolus must stand out from the noise of the mean curve by this much; ours. The greatest of
 60 normal deviates is above 4 once in 500 times."""
@@ -95,7 +98,7 @@ def find_bolus(
     Raises
     ------
     InputError
-        `too_few_times`, `times_order`, `no_bolus`, `no_baseline`, `truncated_tail`.
+        `too_few_times`, `times_order`, `times_step`, `no_bolus`, `no_baseline`, `truncated_tail`.
 
     References
     ----------
@@ -136,12 +139,15 @@ def _require_height(height: float, least: float, noise: float) -> None:
 
 
 def checked_times(times_s: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
-    """Times as an array: enough of them, finite and rising."""
+    """Times as an array: enough of them, finite, rising, and in seconds as far as one can tell."""
     times = np.asarray(times_s, np.float64)
     if times.ndim != 1 or len(times) < MIN_TIMES:
         raise InputError("too_few_times", times=int(times.size), least=MIN_TIMES)
     if not np.isfinite(times).all() or not (np.diff(times) > 0.0).all():
         raise InputError("times_order", times=len(times))
+    step_s = float(np.median(np.diff(times)))
+    if not STEP_S[0] <= step_s <= STEP_S[1]:
+        raise InputError("times_step", step_s=round(step_s, 4))
     return times
 
 

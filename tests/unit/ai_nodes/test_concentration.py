@@ -54,6 +54,13 @@ def test_the_foot_is_found_within_a_frame_or_a_second(arrival_s, step_s, beta_s,
     assert bolus.baseline[0] == 0 and 2 <= bolus.baseline[1] <= bolus.arrival + 1
 
 
+@pytest.mark.parametrize("unit", [0.001, 1000.0])
+def test_times_that_are_no_seconds_are_refused(unit):
+    """Some makers write seconds where DICOM has milliseconds: Tmax would be a thousandth."""
+    with pytest.raises(InputError, match="times_step"):
+        find_bolus(dsc(brain()), unit * TIMES, "DSC")
+
+
 def test_signal_before_the_steady_state_is_no_baseline():
     signal = dsc(brain())
     signal[:2] *= 1.25, 1.08
