@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_services.dicom.moment import CLOCKS
 from dicom_services.dicom.slice_header import Slice
@@ -33,6 +34,9 @@ _CLOCK_CONTENT: Final = CLOCKS.index("content")
 _SECOND_US: Final = 1_000_000
 _REGULAR_SHARE: Final = 0.05
 """Intervals that differ by more from their median are told; scanners keep theirs to a hundredth."""
+_CONFLICT_SHARE: Final = 1.5
+"""Of the interval: slices of one frame that were acquired further apart are of several frames, and
+names and clocks contradict each other. Interleaved and alternating slabs stay within one."""
 _SPREAD_SHARE: Final = 0.05
 """Of the interval between frames, within which slices of one frame count as simultaneous."""
 
@@ -64,12 +68,14 @@ def frames_of(places: Places) -> Frames:
     ------
     InputError
         `frames_missing` with the number of slices that lack at a time, `times_repeat` where the
-        same place comes twice at one time, `times_missing` where nothing tells when.
+        same place comes twice at one time, `times_missing` where nothing tells when,
+        `times_conflict` where the names of the times put together what a clock puts apart.
     """
     if all(len(place) == 1 for place in places):
         return Frames((tuple(place[0] for place in places),), (0.0,), ())
     frames = grouped(places)
     whole, dropped = without_cut_end(frames, len(places))
+    _refuse_conflict(whole)
     times_us, order, assumed = _times(whole)
     notes = _notes(whole, times_us, order)
     if assumed:
@@ -80,6 +86,30 @@ def frames_of(places: Places) -> Frames:
     first = times_us[order[0]]
     seconds = tuple((times_us[t] - first) / _SECOND_US for t in order)
     return Frames(slices, seconds, tuple(notes))
+
+
+def _refuse_conflict(frames: Sequence[Frame]) -> None:
+    """By the first clock that ticks at every place; one that stands still tells nothing."""
+    for clock in range(_CLOCK_CONTENT):
+        rows = _clock_by_place(frames, clock)
+        if rows is None:
+            continue
+        steps = np.diff(np.sort(rows, axis=0), axis=0)
+        if not steps.size or steps.min() <= 0:
+            continue
+        interval, spread = float(np.median(steps)), float(np.ptp(rows, axis=1).max())
+        if spread > _CONFLICT_SHARE * interval:
+            seconds = round(spread / _SECOND_US, 3), round(interval / _SECOND_US, 3)
+            raise InputError("times_conflict", apart_s=seconds[0], interval_s=seconds[1])
+        return
+
+
+def _clock_by_place(frames: Sequence[Frame], clock: int) -> NDArray[np.int64] | None:
+    """(t, k) microseconds; None where a slice does not tell them."""
+    values = [moment_of(frame[k]).clocks[clock] for frame in frames for k in sorted(frame)]
+    told = [value for value in values if value is not None]
+    moved = unwrapped(told) if len(told) == len(values) else None
+    return None if moved is None else np.array(moved, np.int64).reshape(len(frames), -1)
 
 
 def _times(frames: Sequence[Frame]) -> tuple[list[int], list[int], bool]:

@@ -277,6 +277,17 @@ def test_a_file_that_comes_twice_counts_once():
             "times_repeat",
             {"count": 3, "times": 6},
         ),
+        # By its position a slice is three frames away from where the clock has it.
+        (
+            both(timed(), put(AcquisitionTime=lambda t, k: clock(60 + 1.5 * t + 4.5 * (k == 1)))),
+            "times_conflict",
+            {"apart_s": 4.5, "interval_s": 1.5},
+        ),
+        (
+            both(timed(), put(TemporalPositionIdentifier=lambda t, k: (t + (k == 1)) % 6 + 1)),
+            "times_conflict",
+            None,
+        ),
         (both(timed(), put(EchoTime=lambda t, k: str(30 + t % 2))), "mixed_echo_times", None),
         (both(timed(), put(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "mosaic", None),
         (both(timed(), put(PatientID=lambda t, k: f"P{t // 3}")), "mixed_patients", None),
