@@ -58,7 +58,7 @@ class ArterialInput:
         "peak", "arrival_s", "peak_s", "fwhm_s" (NaN where it never falls to half), "area",
         "voxels", "candidates", "clipped_voxels".
     flags : tuple of str
-        "saturated_aif", "wide_aif", "late_aif" where a report should warn.
+        "saturated_aif" where a report should warn.
     """
 
     values: NDArray[np.float64]

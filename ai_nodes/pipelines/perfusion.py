@@ -206,7 +206,8 @@ def _artery(
     clipped = round(found.facts.get("clipped_voxels", 0.0))
     if clipped >= FEWEST_CLIPPED:
         raise InputError("saturated_aif", clipped=clipped)
-    return replace(found, flags=(*found.flags, "low_aif"))
+    # By the curve of tissue no tissue is late: the scan would be called normal.
+    raise InputError("no_aif", peak=round(found.facts["peak"], 1), highest=round(highest, 1))
 
 
 def _before_artery(bolus: Bolus, artery: ArterialInput, scan: Volume) -> Bolus:
@@ -383,6 +384,7 @@ def _warnings(
         "brain_by_hand": by_hand,
         "aif_by_hand": bool(rules.aif_places),
         "no_vein": result.vein is None and rules.vof != "none",
+        "late_aif": bool(np.nanmedian(result.maps["Tmax"]) < 0.0),
         "no_reference": not result.risk.reference.any(),
         "core_by_flow": result.kind == "DSC",
         "relative_flow": result.kind == "DSC",

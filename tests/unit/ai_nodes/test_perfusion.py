@@ -247,14 +247,20 @@ def test_a_vein_may_be_given_or_left_out(small: PerfusionPhantom) -> None:
     assert "no_vein" not in warnings_of(none)
 
 
-def test_an_input_far_below_the_highest_curves_is_told(small: PerfusionPhantom) -> None:
-    # Without its arteries the scan still holds slow ones and veins; without all, tissue alone.
-    values = small.volume.values.copy()
-    values[:, (small.head.tissue >= ARTERY) & (small.head.tissue != VEIN)] = 2800
-    only = analyse_perfusion(replace(small.volume, values=values), {})
-    assert {int(small.head.tissue[at]) for at in curve_of(only, "AIF").places} == {VEIN} or (
-        "low_aif" in warnings_of(only)
-    )
+def test_without_an_artery_a_scan_is_refused_rather_than_called_normal(
+    small: PerfusionPhantom,
+) -> None:
+    """Signal that falls to zero in every artery leaves tissue, by which no tissue is late."""
+    values = np.where(small.volume.values < 500, 0, small.volume.values).astype(np.int16)
+    assert refused(replace(small.volume, values=values)) == "no_aif"
+
+
+def test_a_vein_for_an_artery_is_told_by_tissue_that_comes_before_it(
+    small: PerfusionPhantom,
+) -> None:
+    place = ",".join(map(str, np.argwhere(small.head.tissue == VEIN)[0]))
+    assert "late_aif" in warnings_of(analyse_perfusion(small.volume, {"aif": place}))
+    assert "late_aif" not in warnings_of(analyse_perfusion(small.volume, {}))
 
 
 @pytest.mark.parametrize("kind", ["DSC", "CTP"])
