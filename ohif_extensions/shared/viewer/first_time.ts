@@ -4,6 +4,7 @@ import { classes, type ImageSet } from '@ohif/core';
 
 import type { DisplaySet, InstanceMetadata, Services } from '../ohif';
 import { cornerstoneCore } from './cornerstone';
+import { inSpace } from './plane';
 
 const made = new Map<string, string>();
 
@@ -25,7 +26,7 @@ export function firstTimeOf(services: Services, series: DisplaySet): DisplaySet 
 
 function firstImageIds(series: DisplaySet): readonly string[] {
   const times = (series['dynamicVolumeInfo'] as { timePoints?: readonly (readonly string[])[] } | undefined)?.timePoints;
-  return series['isDynamicVolume'] === true ? (times?.[0] ?? []) : [];
+  return series['isDynamicVolume'] === true ? inSpace(times?.[0] ?? []) : [];
 }
 
 function stackOf(series: DisplaySet, imageIds: readonly string[]): DisplaySet {

@@ -57,18 +57,6 @@ export async function showOverlay(services: Services, commands: CommandsManager,
   return true;
 }
 
-/** Draws the borders of a SEG that is loaded in further viewports, such as those of maps on the same grid: filled it would hide them. */
-export function layOn(services: Services, commands: CommandsManager, sop: string, viewportIds: readonly string[]): void {
-  const overlay = segmentationDisplaySet(services, sop);
-  for (const viewportId of overlay ? viewportIds : []) {
-    commands.runCommand('addDisplaySetAsLayer', { viewportId, displaySetInstanceUID: overlay?.displaySetInstanceUID });
-    services.segmentationService.setStyle(
-      { viewportId, segmentationId: overlay?.displaySetInstanceUID ?? '', type: 'Labelmap' },
-      { renderFill: false, renderOutline: true, outlineWidth: 2 }
-    );
-  }
-}
-
 export function isShown(services: Services, segmentationId: string): boolean {
   return services.segmentationService.getViewportIdsWithSegmentation(segmentationId).length > 0;
 }

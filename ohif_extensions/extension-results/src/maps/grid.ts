@@ -1,9 +1,9 @@
 // Puts the maps of a result side by side with the images they were made from, each in its colours.
-import type { CommandsManager, DisplaySet, Managers, Services, Subscription } from '../../../shared/ohif';
+import type { DisplaySet, Managers, Services, Subscription } from '../../../shared/ohif';
 import type { Findings, FindingsMap } from '../../../shared/types';
-import { isBackground, layOn } from '../../../shared/viewer/overlay';
 import { firstTimeOf } from '../../../shared/viewer/first_time';
-import { cornerstoneCore } from '../../../shared/viewer/cornerstone';
+import { isBackground } from '../../../shared/viewer/overlay';
+import { cornerOf, type Point } from '../../../shared/viewer/plane';
 import { displaySetOf, imageIdsOf } from '../../../shared/viewer/study';
 import { appearanceOf, remember } from './appearance';
 import { colorsOfViewer } from './colors';
@@ -76,8 +76,6 @@ export function showAll(services: Services, findings: Findings): boolean {
   return true;
 }
 
-type Point = readonly number[];
-
 /** The corner of the slice to open, in patient coordinates: a viewer sorts images in its own way. */
 function placeOf(findings: Findings): Point | null {
   const affine = findings.maps?.[0]?.affine;
@@ -87,11 +85,7 @@ function placeOf(findings: Findings): Point | null {
 
 /** Which of the images lies nearest to a place. */
 export function indexAt(imageIds: readonly string[], place: Point): number {
-  const distances = imageIds.map(imageId => {
-    const plane = cornerstoneCore().metaData.get('imagePlaneModule', imageId) as { imagePositionPatient?: Point } | undefined;
-    const position = plane?.imagePositionPatient;
-    return position ? Math.hypot(...place.map((mm, axis) => mm - (position[axis] ?? 0))) : Infinity;
-  });
+  const distances = imageIds.map(imageId => apart(cornerOf(imageId), place));
   return Math.max(0, distances.indexOf(Math.min(...distances)));
 }
 
@@ -101,12 +95,8 @@ export function openingSliceOf(findings: Findings): number {
   return marked?.fullest_slice ?? Math.floor((findings.maps?.[0]?.slices ?? 1) / 2);
 }
 
-/** Draws the result's segments on every map that is shown; whether there is one. */
-export function layOverMaps(services: Services, commands: CommandsManager, findings: Findings, sop: string): boolean {
-  const maps = new Set((findings.maps ?? []).map(map => mapDisplaySet(services, map.sop_instance_uid)?.displaySetInstanceUID));
-  const shown = [...services.viewportGridService.getState().viewports.values()].filter(one => maps.has(one.displaySetInstanceUIDs[0]));
-  layOn(services, commands, sop, shown.map(one => one.viewportId));
-  return shown.length > 0;
+function apart(one: Point | undefined, other: Point | undefined): number {
+  return one && other ? Math.hypot(...one.map((mm, axis) => mm - (other[axis] ?? 0))) : Infinity;
 }
 
 /** One map in the active viewport; false while its series is not known. */

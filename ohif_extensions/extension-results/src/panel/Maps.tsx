@@ -4,11 +4,12 @@ import { useState } from 'react';
 
 import type { Findings, FindingsMap } from '../../../shared/types';
 import { rampOf } from '../maps/colors';
-import { showAll, showOne } from '../maps/grid';
+import { showOne } from '../maps/grid';
+import { showMaps } from '../viewer/opening';
 import { numberText, unitText } from '../words';
 
 export function Maps({ findings }: { findings: Findings }) {
-  const { servicesManager } = useSystem();
+  const { servicesManager, commandsManager } = useSystem();
   const { services } = servicesManager;
   const [said, setSaid] = useState('');
   const maps = findings.maps ?? [];
@@ -18,7 +19,7 @@ export function Maps({ findings }: { findings: Findings }) {
       <div className="rl-row rl-spread">
         <h3>Maps</h3>
         {maps.length > 1 && (
-          <button type="button" data-cy="rl-maps-all" onClick={() => tell(showAll(services, findings))}>
+          <button type="button" data-cy="rl-maps-all" onClick={() => void showMaps(services, commandsManager, findings).then(tell)}>
             Side by side
           </button>
         )}

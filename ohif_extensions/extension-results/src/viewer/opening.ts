@@ -1,13 +1,13 @@
 // What a reader sees first: the analysed series, the AI's overlay on it, the slice with most calcium, a window that shows calcium.
 import { drawnByProcessor } from '../../../shared/graphics';
 import type { CommandsManager, Services } from '../../../shared/ohif';
-import type { Job } from '../../../shared/types';
+import type { Findings, Job } from '../../../shared/types';
 import { jump } from '../../../shared/viewer/jump';
 import { dropOverlays, hideBackground, isShown, segmentationDisplaySet, setOpacity, showOverlay } from '../../../shared/viewer/overlay';
 import { firstTimeOf } from '../../../shared/viewer/first_time';
 import { displaySetOf } from '../../../shared/viewer/study';
 import { setWindow, viewportsOf } from '../../../shared/viewer/viewport';
-import { hasMaps, layOverMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
+import { hasMaps, mapsAreKnown, rememberMaps, showAll } from '../maps/grid';
 import { objectOf, openingSlice } from '../select';
 
 /** Wide enough to tell 130 HU from 400 and to see soft tissue: the mediastinal window is white from 240 HU on. */
@@ -52,13 +52,8 @@ export async function openResult(
     });
   }
   dropOverlays(services, commands, replaced);
-  const segmentation = objectOf(findings, 'SEG');
-  if (segmentation && !drawnByProcessor() && (await until(ready, over, hasMaps(findings) ? WAITS : 8))) {
-    await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
-    if (layOverMaps(services, commands, findings, segmentation.sop_instance_uid)) {
-      await wait();
-      hideBackground(services, segmentationDisplaySet(services, segmentation.sop_instance_uid)?.displaySetInstanceUID ?? '');
-    }
+  if (await until(ready, over, hasMaps(findings) ? WAITS : 8)) {
+    await layOverAll(services, commands, findings, over);
   }
   if (over()) {
     return;
@@ -69,6 +64,26 @@ export async function openResult(
   if (images.Modality === 'CT') {
     setWindow(services, images.displaySetInstanceUID, WINDOW.center, WINDOW.width);
   }
+}
+
+/** The images of a result and its maps side by side once more, with its segments; false while no map is known. */
+export async function showMaps(services: Services, commands: CommandsManager, findings: Findings): Promise<boolean> {
+  rememberMaps(findings);
+  if (!showAll(services, findings)) {
+    return false;
+  }
+  await wait();
+  await layOverAll(services, commands, findings, () => false);
+  return true;
+}
+
+/** The segments of a result over its images. OHIF 3.13 draws them over no other stack, so not over its maps. */
+async function layOverAll(services: Services, commands: CommandsManager, findings: Findings, over: () => boolean): Promise<void> {
+  const segmentation = objectOf(findings, 'SEG');
+  if (!segmentation || drawnByProcessor()) {
+    return;
+  }
+  await layOver(services, commands, findings.source_series, segmentation.sop_instance_uid, over);
 }
 
 async function layOver(services: Services, commands: CommandsManager, series: string, sop: string, over: () => boolean): Promise<void> {
