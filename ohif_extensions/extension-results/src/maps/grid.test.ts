@@ -10,6 +10,7 @@ it('lays pictures out wider than high, with room for all', () => {
   expect(gridFor(2)).toEqual({ numRows: 1, numCols: 2 });
   expect(gridFor(1)).toEqual({ numRows: 1, numCols: 1 });
   expect(gridFor(0)).toEqual({ numRows: 1, numCols: 1 });
+  expect(gridFor(6, true)).toEqual({ numRows: 3, numCols: 2 });
 });
 
 describe('images of a place', () => {

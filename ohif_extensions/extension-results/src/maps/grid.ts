@@ -29,10 +29,16 @@ export function rememberMaps(findings: Findings): void {
   }
 }
 
-/** Rows and columns for so many pictures, wider than high. */
-export function gridFor(count: number): { numRows: number; numCols: number } {
-  const numCols = Math.ceil(Math.sqrt(count));
-  return { numRows: Math.max(1, Math.ceil(count / Math.max(1, numCols))), numCols: Math.max(1, numCols) };
+/** Rows and columns for so many pictures: more columns, or more rows where there is more height than width. */
+export function gridFor(count: number, high = false): { numRows: number; numCols: number } {
+  const more = Math.max(1, Math.ceil(Math.sqrt(count)));
+  const less = Math.max(1, Math.ceil(count / more));
+  return high ? { numRows: more, numCols: less } : { numRows: less, numCols: more };
+}
+
+function isHigh(): boolean {
+  const room = document.querySelector('[data-cy="viewport-grid"]')?.getBoundingClientRect();
+  return room !== undefined && room.height > room.width;
 }
 
 /** Scrolled, moved and magnified together. */
@@ -50,7 +56,7 @@ export function showAll(services: Services, findings: Findings): boolean {
   if (maps.length === 0) {
     return false;
   }
-  const { numRows, numCols } = gridFor(shown.length);
+  const { numRows, numCols } = gridFor(shown.length, isHigh());
   const place = placeOf(findings);
   // A series of many times would bring its player over every picture.
   shown.forEach((_, position) => services.cineService?.setViewportCineClosed?.(nameOf(position)));
