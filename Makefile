@@ -60,11 +60,11 @@ check: setup ## Lint, format, types, import arrows, dangerous calls, house rules
 test: setup ## Unit, integration and end-to-end tests, with the real Orthanc, Redis and browsers
 	@./.ci/system-packages --tests
 	cd $(VIEWER) && npm run --silent test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 e2e: setup ## The viewer alone: a real browser against the real stack
 	@./.ci/system-packages --tests
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/e2e
 
 bench: setup ## Speed, as ratios against a peer or a limit of the same run; JSON lines
 	$(BIN)/python -m tests.bench $(NAME)
