@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_nodes.ops.concentration import UNEVEN, checked_times
+from dicom_services.errors import InputError
 
 MOST_FINER: Final = 0.5
 """The even step is the shortest one, but no shorter than this share of the median."""
+MOST_MADE_UP: Final = 10
+"""Even times for each image, at most: scans that end in slower frames need four. More is a pause
+or a wrong clock, in which nobody knows what the tracer did, and fills the memory; ours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +50,7 @@ def even_times(times_s: Sequence[float] | NDArray[np.floating]) -> TimeGrid:
     Raises
     ------
     InputError
-        `too_few_times`, `times_order`.
+        `too_few_times`, `times_order`, `times_step`, `times_gap`.
     """
     times = checked_times(times_s)
     steps = np.diff(times)
@@ -55,6 +59,8 @@ def even_times(times_s: Sequence[float] | NDArray[np.floating]) -> TimeGrid:
     if max(gap - median, median - float(steps.min())) <= UNEVEN * median:
         return TimeGrid(times, span / len(steps), None, gap)
     count = 1 + round(span / max(float(steps.min()), MOST_FINER * median))
+    if count > MOST_MADE_UP * len(times):
+        raise InputError("times_gap", gap_s=round(gap, 1), times=len(times))
     even = np.linspace(times[0], times[-1], count)
     weights = np.stack([np.interp(even, times, unit) for unit in np.eye(len(times))], 1)
     return TimeGrid(even, span / (count - 1), weights.astype(np.float32), gap)

@@ -187,6 +187,7 @@ REASONS: Final = {
     "stow_refused": "The archive refused to store an object",
     "time_series": "The series holds more than one time point",
     "times_conflict": "Names and clocks of the times contradict each other",
+    "times_gap": "A pause in the scan is too long for curves over time",
     "times_missing": "Nothing tells when the images were acquired",
     "times_order": "The times of the images do not rise",
     "times_repeat": "Different images carry the same place and time",

@@ -343,6 +343,12 @@ def test_empty_and_undefined_curves_stay_so_and_disturb_no_other(method):
     assert found.unmet <= 2
 
 
+def test_a_pause_is_refused_before_it_is_filled_with_made_up_times():
+    with pytest.raises(InputError, match="times_gap"):
+        even_times([*range(40), 3600.0])
+    assert len(even_times([*range(40), *range(50, 200, 15)]).times_s) == 186
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_uneven_times_are_made_even(method):
     draw = np.random.default_rng(4)
