@@ -27,13 +27,15 @@ def lucy_matrix(
     """Convolution with the artery from its arrival on, (t - start, lags), and that start.
 
     Frames before the bolus hold noise alone, which no residue explains and which the ratio of
-    measured to explained would blow up; lags are limited for the same reason.
+    measured to explained would blow up; lags are limited for the same reason, and to those whose
+    bolus begins before the scan ends: of any later one there is nothing to divide by.
     """
     top = int(np.argmax(artery))
     low = np.flatnonzero(artery[: top + 1] <= FOOT * artery[top])
     start = int(low[-1]) if len(low) else 0
     column = np.clip(artery[start:], 0.0, None) * step_s
-    lags = min(len(column), 1 + round(support_s / step_s))
+    seen = np.cumsum(column)[::-1]
+    lags = min(int((seen > FOOT * seen[0]).sum()), 1 + round(support_s / step_s))
     lag = np.subtract.outer(np.arange(len(column)), np.arange(lags))
     return np.where(lag >= 0, column[np.clip(lag, 0, None)], 0.0), start
 

@@ -343,6 +343,15 @@ def test_empty_and_undefined_curves_stay_so_and_disturb_no_other(method):
     assert found.unmet <= 2
 
 
+@pytest.mark.parametrize("duration_s", [32.0, 45.0, 52.0])
+def test_lucy_richardson_does_without_lags_that_a_short_scan_does_not_hold(duration_s):
+    times = np.arange(0.0, duration_s, 1.0)
+    artery = Arterial(arrival_s=12.0)
+    curves = tissue_curves(times, artery, 60.0, 4.0).astype(np.float32)
+    found = deconvolve("Lucy-Richardson", curves, artery(times), times)
+    assert found.cbf == pytest.approx(flow_per_s(60.0), rel=0.4)
+
+
 def test_a_pause_is_refused_before_it_is_filled_with_made_up_times():
     with pytest.raises(InputError, match="times_gap"):
         even_times([*range(40), 3600.0])
