@@ -10,6 +10,8 @@ every flow without anybody seeing it.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +39,8 @@ _REGULAR_SHARE: Final = 0.05
 _CONFLICT_SHARE: Final = 1.5
 """Of the interval: slices of one frame that were acquired further apart are of several frames, and
 names and clocks contradict each other. Interleaved and alternating slabs stay within one."""
+_PAUSE_SHARE: Final = 5.0
+"""Of the interval: series of several times each, further apart than that, are runs of their own."""
 _SPREAD_SHARE: Final = 0.05
 """Of the interval between frames, within which slices of one frame count as simultaneous."""
 
@@ -69,7 +73,8 @@ def frames_of(places: Places) -> Frames:
     InputError
         `frames_missing` with the number of slices that lack at a time, `times_repeat` where the
         same place comes twice at one time, `times_missing` where nothing tells when,
-        `times_conflict` where the names of the times put together what a clock puts apart.
+        `times_conflict` where the names of the times put together what a clock puts apart,
+        `mixed_series` for series that are a run each: two runs are two boluses.
     """
     if all(len(place) == 1 for place in places):
         return Frames((tuple(place[0] for place in places),), (0.0,), ())
@@ -85,7 +90,18 @@ def frames_of(places: Places) -> Frames:
     slices = tuple(tuple(one for _, one in sorted(whole[t].items())) for t in order)
     first = times_us[order[0]]
     seconds = tuple((times_us[t] - first) / _SECOND_US for t in order)
+    _refuse_runs([row[0].series for row in slices], seconds)
     return Frames(slices, seconds, tuple(notes))
+
+
+def _refuse_runs(series: Sequence[str], times_s: Sequence[float]) -> None:
+    if sum(count > 1 for count in Counter(series).values()) < 2:
+        return
+    steps = np.diff(times_s)
+    usual = float(np.median(steps))
+    apart = [early != late for early, late in itertools.pairwise(series)]
+    if bool((steps[apart] > _PAUSE_SHARE * usual).any()):
+        raise InputError("mixed_series", count=len(set(series)))
 
 
 def _refuse_conflict(frames: Sequence[Frame]) -> None:

@@ -383,6 +383,20 @@ def test_a_last_series_that_is_not_whole_is_dropped():
     assert volume.acquisition.notes == ("frames_dropped",)
 
 
+@pytest.mark.parametrize(("pause_s", "joined"), [(1.5, True), (240.0, False)])
+def test_two_runs_are_two_boluses_and_never_joined(pause_s, joined):
+    def run(t, k, ds):
+        late = t >= 3
+        ds.SeriesInstanceUID = f"1.2.{7 + late}"
+        ds.AcquisitionTime = clock(60.0 + 1.5 * t + (pause_s - 1.5) * late)
+
+    files = mr_files(STORED, both(timed(named=False), run))
+    if joined:
+        assert np.array_equal(read_dynamic(files).volume.values, STORED)
+    else:
+        assert refusal(files).code == "mixed_series"
+
+
 @pytest.mark.parametrize("shift_mm", [0.4, 1.5, 3.0])
 def test_series_on_other_grids_are_refused(shift_mm):
     def change(t, k, ds):
