@@ -2,8 +2,10 @@
 import { imageLoader, metaData, utilities, type Types } from '@cornerstonejs/core';
 
 import { ApiProblem, dicomFile } from '../../../shared/client';
+import { drawnByProcessor } from '../../../shared/graphics';
 import { appearanceOf, windowOf } from './appearance';
 import { floatPixels } from './float_pixels';
+import { wholeNumbers, type Stored } from './whole_numbers';
 
 export const SCHEME = 'radloopmap';
 
@@ -97,10 +99,11 @@ async function load(imageId: string): Promise<Types.IImage> {
   for (let at = 0; at < pixels; at++) {
     if (Number.isNaN(scalarData[at])) scalarData[at] = nothing;
   }
-  return imageFrom(imageId, plane, scalarData, low, high);
+  if (!drawnByProcessor()) return imageFrom(imageId, plane, { scalarData, slope: 1, intercept: 0 }, low, high);
+  return imageFrom(imageId, plane, wholeNumbers(scalarData), low, high);
 }
 
-function imageFrom(imageId: string, plane: Plane, scalarData: Float32Array, low: number, high: number): Types.IImage {
+function imageFrom(imageId: string, plane: Plane, { scalarData, slope, intercept }: Stored, low: number, high: number): Types.IImage {
   const { rows, columns } = plane;
   const voxelManager = utilities.VoxelManager.createImageVoxelManager({
     width: columns,
@@ -119,8 +122,8 @@ function imageFrom(imageId: string, plane: Plane, scalarData: Float32Array, low:
     imageId,
     minPixelValue,
     maxPixelValue,
-    slope: 1,
-    intercept: 0,
+    slope,
+    intercept,
     windowCenter: (low + high) / 2,
     windowWidth: high - low,
     voiLUTFunction: 'LINEAR_EXACT' as Types.IImage['voiLUTFunction'],
@@ -140,7 +143,7 @@ function imageFrom(imageId: string, plane: Plane, scalarData: Float32Array, low:
     photometricInterpretation: 'MONOCHROME2',
     sizeInBytes: scalarData.byteLength,
     ...(plane.frameOfReferenceUID === undefined ? {} : { FrameOfReferenceUID: plane.frameOfReferenceUID }),
-    dataType: 'Float32Array',
+    dataType: scalarData instanceof Int16Array ? 'Int16Array' : 'Float32Array',
     voxelManager: voxelManager as NonNullable<Types.IImage['voxelManager']>,
   };
 }
