@@ -40,6 +40,7 @@ WARNINGS: Final = {
     "relative_flow": "DSC flow and volume are not absolute",
     "brain_by_hand": "Brain given by hand",
     "no_reference": "No normal tissue: core could not be told",
+    "risk_everywhere": "Half the brain is late: is the artery the right one?",
     "padding_clipped": "Values below -1024 HU were read as -1024 HU",
     "duplicates": "Images that came twice were left out",
     "localizers": "Localizers in the series were left out",

@@ -386,6 +386,7 @@ def _warnings(
         "no_vein": result.vein is None and rules.vof != "none",
         "late_aif": bool(np.nanmedian(result.maps["Tmax"]) < 0.0),
         "no_reference": not result.risk.reference.any(),
+        "risk_everywhere": result.risk.hypoperfused.sum() > 0.5 * result.brain.tissue.sum(),
         "core_by_flow": result.kind == "DSC",
         "relative_flow": result.kind == "DSC",
     }

@@ -263,6 +263,12 @@ def test_a_vein_for_an_artery_is_told_by_tissue_that_comes_before_it(
     assert "late_aif" not in warnings_of(analyse_perfusion(small.volume, {}))
 
 
+def test_a_brain_that_is_late_by_half_is_told(small: PerfusionPhantom) -> None:
+    """Healthy tissue reads some 3 s, so that a threshold of 1 s takes nearly all of it."""
+    assert "risk_everywhere" in warnings_of(analyse_perfusion(small.volume, {"tmax_s": 1.0}))
+    assert "risk_everywhere" not in warnings_of(analyse_perfusion(small.volume, {}))
+
+
 @pytest.mark.parametrize("kind", ["DSC", "CTP"])
 def test_one_multi_frame_object_says_the_same(kind: Any, tmp_path: Path) -> None:
     phantom = perfusion_phantom(replace(SMALL, kind=kind))
