@@ -34,7 +34,8 @@ DEEP = 60
 """Ten levels more than an HTTP thread of Orthanc survives."""
 STORABLE = 45
 """A reader survives it, the gate does not let it pass."""
-UP_AGAIN_S = 5.0
+UP_AGAIN_S = 10.0
+"""Twice what it takes on a machine that does nothing else."""
 OPEN = 0xFFFFFFFF
 
 

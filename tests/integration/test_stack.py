@@ -72,7 +72,7 @@ def test_every_process_runs_and_the_plugin_answers(stack):
         "worker_0": "RUNNING",
     }
     assert told["orthanc_version"]
-    assert told["router"]["rules"] == ["calcium"]
+    assert "calcium" in told["router"]["rules"]
     assert told["waiting"] == {"cpu": 0}
 
 
