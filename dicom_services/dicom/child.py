@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import resource
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ _LARGEST_MESSAGE: Final = 64 << 20
 _OPEN_FILES: Final = 64
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE_S: Final = 2.0
+_IMPORTS_S: Final = 10.0
+"""No import takes longer, but for one that itself waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def start_child(
         False for a child of a child, which is then ended together with it.
     """
     reader, writer = os.pipe()
+    _await_imports()
     pid = os.fork()
     if pid == 0:
         _be_child(work, limits, writer, keep, own_group)
@@ -158,6 +163,18 @@ def start_child(
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
     return Child(pid, reader, time.monotonic() + limits.wall_s, own_group)
+
+
+def _await_imports() -> None:
+    """Wait while other threads import: what they hold would be held in the child for ever."""
+    locks = getattr(importlib._bootstrap, "_module_locks", {})
+    deadline = time.monotonic() + _IMPORTS_S
+    while time.monotonic() < deadline:
+        held = [lock() for lock in list(locks.values())]
+        owners = {getattr(lock, "owner", None) for lock in held if lock is not None}
+        if owners <= {None, threading.get_ident()}:
+            return
+        time.sleep(0.002)
 
 
 def _be_child(

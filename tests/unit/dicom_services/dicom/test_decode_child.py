@@ -3,8 +3,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -251,3 +253,18 @@ def test_four_dimensional_series_are_refused(shared_data):
     with pytest.raises(InputError) as caught:
         read_series_limited(sorted(folder.iterdir()))
     assert caught.value.code == "mixed_series"
+
+
+def test_a_child_is_forked_between_the_imports_of_other_threads(tmp_path, monkeypatch):
+    """Forked in the middle of one, it would wait for ever for a thread that it does not have."""
+    (tmp_path / "imported_slowly.py").write_text("import time\ntime.sleep(0.5)\nvalue = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    thread = threading.Thread(target=lambda: importlib.import_module("imported_slowly"))
+    thread.start()
+    time.sleep(0.1)
+
+    def work(send):
+        send(importlib.import_module("imported_slowly").value)
+
+    assert list(start_child(work, Limits(1 << 30, 1 << 30, 20, 20, 10.0)).messages()) == [7]
+    thread.join()
