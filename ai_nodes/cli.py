@@ -80,7 +80,7 @@ def analyze(
         settings["aif"] = " ".join(aif)
     if region is not None:
         _require_sound(region)
-    found = open_input(source)
+    found = open_input(source, object_scale=read_settings().front.object_scale)
     if chosen.dynamic:
         found = join_dynamic(found)
     refused = found[0].refused if found else {}

@@ -120,7 +120,7 @@ def explain(
     from dicom_services.refusals import sentence
     from dicom_services.routes import explain as ask
 
-    found = open_input(path)
+    found = open_input(path, object_scale=settings_of_call().front.object_scale)
     refused = dict(found[0].refused)
     # Numbers stand for UIDs: nothing that names a patient's study is printed.
     studies = {one.study_uid: f"study {i + 1}" for i, one in enumerate(found)}
