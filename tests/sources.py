@@ -73,6 +73,17 @@ def tilted(degrees: float) -> tuple[tuple[float, ...], tuple[float, ...], NDArra
     return tuple(rotation[:, 0]), tuple(rotation[:, 1]), rotation[:, 2]
 
 
+def _grids() -> dict[str, Geometry]:
+    row, column, normal = tilted(25.0)
+    return {
+        "plain": geometry(),
+        "reversed": geometry(step_mm=(0.0, 0.0, -3.0)),
+        "oblique": geometry(row=row, column=column, step_mm=tuple(normal * 2.5)),
+        "oblique and reversed": geometry(row=row, column=column, step_mm=tuple(-normal)),
+        "sagittal": geometry(row=(0, 1, 0), column=(0, 0, -1), step_mm=(1.25, 0, 0)),
+    }
+
+
 def source(grid: Geometry | None = None, **attributes: Any) -> SourceSeries:
     """The series of `grid`; an attribute given as None is missing in its header."""
     grid = grid or geometry()
@@ -338,3 +349,7 @@ def nothing(grid: Geometry | None = None) -> tuple[Finding, ...]:
 def _place(grid: Geometry, k: float, j: float, i: float) -> tuple[float, float, float]:
     x, y, z = grid.to_patient_mm(np.array((k, j, i)))
     return float(x), float(y), float(z)
+
+
+GRIDS = _grids()
+"""What every object on a grid must keep its place on."""

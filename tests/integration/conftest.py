@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,17 +101,23 @@ class Stack:
         return self.radloop("send", str(path), "--aet", SENDER)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with the development profile and one registered sender on this machine."""
-    folder = DataFolder(tmp_path_factory.mktemp("stack") / "data")
+@contextmanager
+def running_stack(folder: DataFolder, profile: Path = PROFILE) -> Iterator[Stack]:
+    """A stack with one registered sender on this machine, stopped at the end."""
     # Ports are known only when it runs.
-    command = Stack(folder, orthanc=Orthanc("http://127.0.0.1:1", "", ""))
+    command = Stack(folder, Orthanc("http://127.0.0.1:1", "", ""), profile)
     try:
         command.radloop("up")
         command.radloop("modality", "add", SENDER, "127.0.0.1", "11112")
         with connect(folder, folder.state()) as orthanc:
-            yield Stack(folder, orthanc)
+            yield Stack(folder, orthanc, profile)
     finally:
         command.orthanc.close()
         command.radloop("down")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with the development profile."""
+    with running_stack(DataFolder(tmp_path_factory.mktemp("stack") / "data")) as running:
+        yield running

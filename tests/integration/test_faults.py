@@ -13,12 +13,10 @@ import pytest
 
 from dicom_services.data_folder import DataFolder
 from dicom_services.dicom.ct_writer import write_ct_series
-from dicom_services.orthanc import Orthanc
 from dicom_services.phantom_command import demo_phantom
-from dicom_services.stack import connect
 from tests.chaos.disks import Disk, mount
 from tests.chaos.rig import children, orphans, small_profile, supervisorctl
-from tests.integration.conftest import SENDER, Stack
+from tests.integration.conftest import Stack, running_stack
 from tests.pacs import ended, jobs, objects, until, view_of
 
 MEGABYTES = 96
@@ -42,15 +40,8 @@ def stack(
     """A stack of this module's own, on those disks."""
     work = next(tmp_path_factory.getbasetemp().glob("faults*"))
     folder, profile = DataFolder(work / "data"), small_profile(work)
-    command = Stack(folder, Orthanc("http://127.0.0.1:1", "", ""), profile)
-    try:
-        command.radloop("up")
-        command.radloop("modality", "add", SENDER, "127.0.0.1", "11112")
-        with connect(folder, folder.state()) as orthanc:
-            yield Stack(folder, orthanc, profile)
-    finally:
-        command.orthanc.close()
-        command.radloop("down")
+    with running_stack(folder, profile) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,9 @@ from dicom_services.dicom.ct_writer import made_uid, write_ct_series
 from dicom_services.dicom.dynamic_writer import Described, write_dynamic_series
 from dicom_services.domain.job import Job
 from dicom_services.domain.volume import Volume
-from dicom_services.orthanc import Orthanc
 from dicom_services.perfusion_phantom import PerfusionScan, perfusion_phantom
 from dicom_services.phantom_command import demo_phantom
-from dicom_services.stack import connect
-from tests.integration.conftest import PROFILE, SENDER, Stack
+from tests.integration.conftest import PROFILE, Stack, running_stack
 from tests.pacs import objects, text_of, until, view_of
 from tests.phi_scan import descendants
 
@@ -119,16 +117,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (work / "routing.toml").write_text(RULES)
     profile = work / "profile.toml"
     profile.write_text(f'{PROFILE.read_text()}\n[routing]\nfile = "{work / "routing.toml"}"\n')
-    folder = DataFolder(work / "data")
-    command = Stack(folder, Orthanc("http://127.0.0.1:1", "", ""), profile)
-    try:
-        command.radloop("up")
-        command.radloop("modality", "add", SENDER, "127.0.0.1", "11112")
-        with connect(folder, folder.state()) as orthanc:
-            yield Stack(folder, orthanc, profile)
-    finally:
-        command.orthanc.close()
-        command.radloop("down")
+    with running_stack(DataFolder(work / "data"), profile) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

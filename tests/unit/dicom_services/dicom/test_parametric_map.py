@@ -27,13 +27,8 @@ from dicom_services.errors import InputError
 from tests import sources
 from tests.validators import dciodvfy_errors, map_voxels, read_back
 
-ROW, COLUMN, NORMAL = sources.tilted(25.0)
 GRIDS = {
-    "plain": sources.geometry(),
-    "reversed": sources.geometry(step_mm=(0.0, 0.0, -3.0)),
-    "oblique": sources.geometry(row=ROW, column=COLUMN, step_mm=tuple(NORMAL * 2.5)),
-    "oblique and reversed": sources.geometry(row=ROW, column=COLUMN, step_mm=tuple(-NORMAL)),
-    "sagittal": sources.geometry(row=(0, 1, 0), column=(0, 0, -1), step_mm=(1.25, 0, 0)),
+    **sources.GRIDS,
     "wide gaps": sources.geometry(step_mm=(0.0, 0.0, 12.0)),
     "anisotropic": sources.geometry(shape=(3, 41, 17), spacing_mm=(0.1234567, 3.9)),
     "one slice": sources.geometry(shape=(1, 16, 16)),

@@ -26,13 +26,8 @@ from dicom_services.errors import InputError
 from tests import sources
 from tests.validators import dciodvfy_errors, read_back, segment_voxels
 
-ROW, COLUMN, NORMAL = sources.tilted(25.0)
 GRIDS = {
-    "plain": sources.geometry(),
-    "reversed": sources.geometry(step_mm=(0.0, 0.0, -3.0)),
-    "oblique": sources.geometry(row=ROW, column=COLUMN, step_mm=tuple(NORMAL * 2.5)),
-    "oblique and reversed": sources.geometry(row=ROW, column=COLUMN, step_mm=tuple(-NORMAL)),
-    "sagittal": sources.geometry(row=(0, 1, 0), column=(0, 0, -1), step_mm=(1.25, 0, 0)),
+    **sources.GRIDS,
     "tilted gantry": sources.geometry(step_mm=(0.0, 1.1, 2.9)),
     "101 x 103": sources.geometry(shape=(12, 101, 103), spacing_mm=(0.9, 0.3)),
     "fine": sources.geometry(spacing_mm=(0.1234567, 0.0912345), step_mm=(0, 0, 0.2)),
